@@ -1,0 +1,44 @@
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/pip --disable-pip-version-check --quiet
+
+help: ## Say what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+.venv/run.stamp: requirements/runtime.txt pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PIP) install --require-hashes -r requirements/runtime.txt
+	$(PIP) install --no-deps --no-build-isolation -e .
+	touch $@
+
+.venv/dev.stamp: .venv/run.stamp requirements/dev.txt
+	$(PIP) install --require-hashes -r requirements/dev.txt
+	touch $@
+
+setup: .venv/dev.stamp ## Install everything that development needs, into .venv
+
+run: .venv/run.stamp ## Run the main job on embedded defaults, beside upstreams that misbehave
+	$(BIN)/fetchd demo --for 30s
+
+test: setup ## Run the tests
+	$(BIN)/pytest
+
+check: setup ## Check format, lint, types, the rooms' directions and the generated files
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	PYTHON=$(BIN)/python tests/check_generated.sh
+
+COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --no-header
+
+lock: setup ## Lock the requirements anew, with hashes and without addresses
+	$(COMPILE) pyproject.toml requirements/build.in -o requirements/runtime.txt
+	$(COMPILE) pyproject.toml requirements/build.in requirements/dev.in -o requirements/dev.txt
+
+clean: ## Remove what setup and the tests made
+	rm -rf .venv .mypy_cache .ruff_cache .hypothesis dist
+
+.PHONY: help setup run test check lock clean

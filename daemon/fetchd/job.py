@@ -1,0 +1,167 @@
+"""What shall happen: a Job and all that defines it. Frozen values without I/O or state."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar, Final, Literal
+from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from fetchd.secret import Secret
+from fetchd.units import Duration, Size
+
+JOB_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+SHORTEST_INTERVAL: Final = 0.01
+LONGEST_DEADLINE: Final = 86400.0
+
+_FUNCTION: Final = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+
+
+def _function(value: str) -> str:
+    if not _FUNCTION.fullmatch(value):
+        raise ValueError('name a function as "package.module:function"')
+    return value
+
+
+def _to_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+Function = Annotated[str, AfterValidator(_function)]
+"""A function in an importable module, as ``package.module:function``."""
+
+Listed = BeforeValidator(_to_tuple)
+"""Lets a TOML array become a tuple where everything else is checked strictly."""
+
+
+class Frozen(BaseModel):
+    """A value: immutable, without unknown keys, without conversions between types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+class Timeouts(Frozen):
+    """The longest wait, in seconds, within each phase of one attempt."""
+
+    connect: Duration = 10.0
+    """From the name's look-up to the end of the TLS handshake."""
+    read: Duration = 10.0
+    """For the response's headers, then for each further piece of its body."""
+    write: Duration = 10.0
+    """For the request's headers and each piece of its body to be taken."""
+    pool: Duration = 10.0
+    """For a place among the host's concurrent exchanges."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_for_all(cls, value: Any) -> Any:
+        if isinstance(value, str | int | float) and not isinstance(value, bool):
+            return dict.fromkeys(("connect", "read", "write", "pool"), value)
+        return value
+
+    def shrunk_to(self, limit: float) -> Timeouts:
+        """Return these timeouts, none of them longer than ``limit`` seconds."""
+        return Timeouts.model_construct(**{phase: min(seconds, limit) for phase, seconds in self})
+
+
+class Expect(Frozen):
+    """What a response must be to count as a result."""
+
+    status: Annotated[tuple[Annotated[int, Field(ge=100, le=599)], ...], Listed] = ()
+    """The statuses that are results; without any, each from 200 to 299."""
+    content_type: str | None = None
+    """The media type that the response must declare, such as "application/json"; parameters do not count."""
+
+
+class Auth(Frozen):
+    """How requests are authorised; each kind is defined beside the code that applies it."""
+
+    kind: str
+
+
+class SinkOptions(Frozen):
+    """Where results go; each kind is defined beside the code that delivers to it."""
+
+    kind: str
+    name: Annotated[str, Field(pattern=JOB_NAME)] | None = None
+    """What logs and metrics call this sink; the kind, numbered from the second on, where none is given."""
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield each (key, message) that only the running machine can tell, such as a function that is not there."""
+        yield from ()
+
+
+class Policy(Frozen):
+    """What a job may inherit from [defaults]."""
+
+    interval: Annotated[Duration, Field(ge=SHORTEST_INTERVAL)] = 300.0
+    """The time from one slot to the next."""
+    deadline: Annotated[Duration, Field(le=LONGEST_DEADLINE)] = 30.0
+    """The wall of the whole Run: attempts, backoff and inline deliveries fit under it."""
+    timeout: Timeouts = Timeouts()
+    """The longest wait within each phase of one attempt; one duration for all, or a table."""
+    max_body: Size = 10 * 2**20
+    """The largest body that is taken, in bytes after decompression."""
+    retries: Annotated[int, Field(ge=0, le=10)] = 2
+    """Further attempts after a transient failure, as far as the deadline allows."""
+    redirects: Annotated[int, Field(ge=0, le=20)] = 5
+    """The most redirects that are followed within one attempt."""
+    allow_insecure_redirects: bool = False
+    """Whether a redirect from https to http is followed."""
+    headers: dict[str, Secret] = {}
+    """Headers sent with each request to the URL's own origin."""
+
+
+class Job(Policy):
+    """A named definition of what to fetch, when, within which limits, and where the result goes."""
+
+    PUBLIC_HEADERS: ClassVar[frozenset[str]] = frozenset({"accept", "accept-language", "content-type", "user-agent"})
+
+    name: Annotated[str, Field(pattern=JOB_NAME)]
+    url: Secret | None = None
+    """What to fetch: an http or https URL."""
+    collect: Function | None = None
+    """A function that makes the requests itself and returns the result."""
+    cron: str | None = None
+    """When, as a cron expression, instead of an interval."""
+    timezone: str = "UTC"
+    """The time zone that the cron expression is read in."""
+    method: Literal["GET", "HEAD", "POST", "PUT"] = "GET"
+    """The request's method."""
+    params: dict[str, Secret] = {}
+    """Parameters added to the URL's query."""
+    json_body: Annotated[Any, Field(alias="json")] = None
+    """A request body, sent as JSON."""
+    form: dict[str, Secret] | None = None
+    """A request body, sent as a form."""
+    body: Secret | None = None
+    """A request body, sent as it is."""
+    auth: Auth | None = None
+    """How the request is authorised."""
+    expect: Expect = Expect()
+    """What a response must be to count as a result."""
+    sinks: Annotated[tuple[SinkOptions, ...], Listed] = ()
+    """Where each result goes, in this order."""
+
+    @property
+    def source(self) -> str:
+        """Return what is fetched, fit to be shown: the URL without user, query and fragment, or the function."""
+        return public_url(self.url.reveal()) if self.url else str(self.collect)
+
+    def sink_names(self) -> tuple[str, ...]:
+        """Return the sinks' names, unique within the job and stable as long as their order is."""
+        names: list[str] = []
+        for options in self.sinks:
+            base = options.name or options.kind
+            same = sum(1 for name in names if name == base or name.startswith(f"{base}-"))
+            names.append(f"{base}-{same + 1}" if same else base)
+        return tuple(names)
+
+
+def public_url(url: str) -> str:
+    """Return ``url`` without what may be secret: the user, the query and the fragment."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, host, parts.path, "", ""))

@@ -1,0 +1,112 @@
+"""What happened: a Run, what it fetched, what is to be delivered, and how it ended. Frozen values without I/O."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from fetchd.body import Body
+from fetchd.errors import Reason
+
+
+class Outcome(StrEnum):
+    """How a Run ended, or that it did not begin."""
+
+    SUCCEEDED = "succeeded"
+    UNCHANGED = "unchanged"
+    FETCH_FAILED = "fetch_failed"
+    DELIVERY_FAILED = "delivery_failed"
+    DEADLINE_EXCEEDED = "deadline_exceeded"
+    CANCELLED = "cancelled"
+    SKIPPED = "skipped"
+
+    @property
+    def good(self) -> bool:
+        """Whether the job did what it should."""
+        return self in {Outcome.SUCCEEDED, Outcome.UNCHANGED}
+
+
+def new_run_id() -> str:
+    """Return an id that sorts by time and is unique over machines: 11 hexadecimal digits of milliseconds, 8 at random."""
+    return f"{time.time_ns() // 1_000_000:011x}{secrets.token_hex(4)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One execution of a Job for one slot."""
+
+    id: str
+    job: str
+    slot: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Validators:
+    """What the server wants back to answer "not modified" (RFC 9110, 8.8)."""
+
+    etag: str | None = None
+    last_modified: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What came back. ``url`` is fit to be shown; ``timings`` are seconds by phase of the last attempt."""
+
+    status: int | None
+    url: str
+    content_type: str
+    headers: Mapping[str, str]
+    body: Body
+    validators: Validators = Validators()
+    timings: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One Fetched for one Sink. The id is the same each time that it is tried."""
+
+    id: str
+    job: str
+    run: str
+    slot: datetime
+    sink: str
+    fetched: Fetched
+
+    def environment(self) -> dict[str, str]:
+        """Return what a command finds in its environment."""
+        return {
+            "FETCHD_JOB": self.job,
+            "FETCHD_RUN": self.run,
+            "FETCHD_SLOT": self.slot.isoformat(),
+            "FETCHD_DELIVERY": self.id,
+            "FETCHD_STATUS": str(self.fetched.status or ""),
+            "FETCHD_URL": self.fetched.url,
+            "FETCHD_CONTENT_TYPE": self.fetched.content_type,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How a Run ended: the one record that the log, the history and everything that watches are told.
+
+    ``started`` is when the deadline began; ``lateness`` the seconds from the slot to it; ``waited`` those of
+    them spent waiting for a place among the concurrent Runs.
+    """
+
+    run: Run
+    outcome: Outcome
+    reason: Reason | None = None
+    message: str = ""
+    phase: str = ""
+    status: int | None = None
+    bytes: int = 0
+    attempts: int = 0
+    started: datetime | None = None
+    duration: float = 0.0
+    lateness: float = 0.0
+    waited: float = 0.0
+    timings: Mapping[str, float] = field(default_factory=dict)
