@@ -110,3 +110,14 @@ class Report:
     lateness: float = 0.0
     waited: float = 0.0
     timings: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a Run has come: the one mutable record of it, with one writer at any time."""
+
+    phase: str = ""
+    attempts: int = 0
+    status: int | None = None
+    bytes: int = 0
+    timings: dict[str, float] = field(default_factory=dict)

@@ -27,8 +27,8 @@ class Store(Protocol):
     async def finish(self, report: Report) -> None:
         """Note how a Run ended."""
 
-    async def skip(self, job: str, slot: datetime, reason: Reason) -> None:
-        """Count a slot that found no Run of its own."""
+    def skip(self, job: str, slot: datetime, reason: Reason) -> None:
+        """Count a slot that found no Run of its own; never waits."""
 
     async def aclose(self) -> None:
         """Write what is to be written and let go of everything."""

@@ -45,7 +45,7 @@ class MemoryStore:
         for key in [key for key, delivery in self.owed.items() if delivery.run == report.run.id]:
             del self.owed[key]
 
-    async def skip(self, job: str, slot: datetime, reason: Reason) -> None:
+    def skip(self, job: str, slot: datetime, reason: Reason) -> None:
         """Count a slot that found no Run of its own."""
         self.skipped[job, reason] += 1
 

@@ -1,0 +1,1 @@
+"""Fetching: the only room that knows the HTTP client."""

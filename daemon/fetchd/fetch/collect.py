@@ -1,0 +1,99 @@
+"""Jobs in code: the user's function makes the requests, and returns one result."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from typing import Any
+
+import httpx
+
+from fetchd.errors import FetchError, Reason, UserCodeError
+from fetchd.fetch.client import GuardedClient
+from fetchd.fetch.context import Context
+from fetchd.fetch.exchange import Limits
+from fetchd.fetch.spool import Spool
+from fetchd.fetch.transport import Transport
+from fetchd.job import Job
+from fetchd.run import Fetched, Progress, Run
+from fetchd.worker import Workers, load_function
+
+
+class Collector:
+    """Calls ``collect`` functions: async ones with a guarded client, sync ones in a worker process."""
+
+    def __init__(self, transport: Transport, spool: Spool, workers: Workers) -> None:
+        self._transport = transport
+        self._spool = spool
+        self._workers = workers
+
+    async def collect(self, job: Job, run: Run, progress: Progress) -> Fetched | None:
+        """Return what the function of ``job`` returns; None where it says that there is nothing new.
+
+        Raises:
+            FetchError: one of its requests failed and it did not catch that, or its result is too large.
+            UserCodeError: it failed otherwise, or returned what cannot be delivered.
+        """
+        progress.attempts += 1
+        result = await self._call(job, run, progress)
+        if result is None:
+            return None
+        content, content_type = _content_of(result)
+        if len(content) > job.max_body:
+            message = f"{job.collect} returned {len(content)} bytes, max_body is {job.max_body}"
+            raise FetchError(Reason.TOO_LARGE, message, transient=False, phase="collect")
+        progress.bytes = len(content)
+        writer = self._spool.writer()
+        try:
+            await writer.write(content)
+            body = await writer.finish()
+        finally:
+            writer.abort()
+        return Fetched(
+            status=None,
+            url="",
+            content_type=content_type,
+            headers={},
+            body=body,
+            timings=dict(progress.timings),
+        )
+
+    async def _call(self, job: Job, run: Run, progress: Progress) -> Any:
+        assert job.collect is not None
+        progress.phase = "collect"
+        function = load_function(job.collect)
+        if not inspect.iscoroutinefunction(function):
+            return await self._workers.call(function, Context(job.name, run.id, run.slot))
+        headers = {name: value.reveal() for name, value in job.headers.items()}
+        async with GuardedClient(_Borrowed(self._transport), Limits.of(job), progress) as client:
+            client.headers.update(headers)
+            return await self._workers.call(function, Context(job.name, run.id, run.slot, client))
+
+
+class _Borrowed(httpx.AsyncBaseTransport):
+    """The shared transport, for a client that closes what it was given."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send ``request`` over the shared connections."""
+        return await self._transport.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        """Leave it open: others use it."""
+
+
+def _content_of(result: Any) -> tuple[bytes, str]:
+    if isinstance(result, bytes):
+        return result, "application/octet-stream"
+    if isinstance(result, str):
+        return result.encode(), "text/plain; charset=utf-8"
+    if isinstance(result, dict | list):
+        try:
+            return json.dumps(result, ensure_ascii=False).encode(), "application/json"
+        except (TypeError, ValueError) as error:
+            raise UserCodeError(f"the function's result is not JSON: {error}") from None
+    raise UserCodeError(
+        f"the function returned {type(result).__name__}; bytes, str, dict, list or None can be delivered"
+    )

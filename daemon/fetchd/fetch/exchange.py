@@ -1,0 +1,110 @@
+"""One HTTP exchange in progress: which phase it is in, how long that may take, and what has come so far."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+import anyio
+
+from fetchd.job import Policy, Timeouts
+from fetchd.run import Progress
+
+EXTENSION: Final = "fetchd"
+"""Where a request carries its Exchange."""
+
+
+class Phase(StrEnum):
+    """Where an exchange is."""
+
+    POOL = "pool"
+    DNS = "dns"
+    CONNECT = "connect"
+    WRITE = "write"
+    HEADERS = "headers"
+    BODY = "body"
+
+
+_LIMITED_BY: Final = {
+    Phase.POOL: "pool",
+    Phase.DNS: "connect",
+    Phase.CONNECT: "connect",
+    Phase.WRITE: "write",
+    Phase.HEADERS: "read",
+    Phase.BODY: "read",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one exchange is held to: seconds by phase, bytes, redirects."""
+
+    timeouts: Timeouts
+    max_body: int
+    redirects: int
+    allow_insecure_redirects: bool
+
+    @classmethod
+    def of(cls, policy: Policy) -> Limits:
+        """Return the limits that ``policy`` sets."""
+        return cls(policy.timeout, policy.max_body, policy.redirects, policy.allow_insecure_redirects)
+
+
+class Exchange:
+    """The one mutable record of an exchange. Each phase has a wall of its own, below the deadline of the Run."""
+
+    __slots__ = ("_entered", "_scope", "_started", "limits", "phase", "progress")
+
+    def __init__(self, limits: Limits, progress: Progress) -> None:
+        self.limits = limits
+        self.progress = progress
+        self.phase = progress.phase = Phase.POOL
+        self._scope: anyio.CancelScope | None = None
+        self._started = self._entered = time.monotonic()
+
+    def elapsed(self) -> float:
+        """Return the seconds since the exchange began."""
+        return time.monotonic() - self._started
+
+    def timeout_of(self, phase: Phase) -> float:
+        """Return the seconds that ``phase`` may take."""
+        return getattr(self.limits.timeouts, _LIMITED_BY[phase])  # type: ignore[no-any-return]
+
+    def enter(self, phase: Phase) -> None:
+        """Go over to ``phase``; its time begins now. DNS and connect share one wall, as they do one timeout."""
+        now = time.monotonic()
+        if phase is not self.phase:
+            timings = self.progress.timings
+            timings[self.phase] = timings.get(self.phase, 0.0) + now - self._entered
+            same_wall = _LIMITED_BY[phase] == _LIMITED_BY[self.phase] == "connect"
+            self.phase = self.progress.phase = phase
+            self._entered = now
+            if same_wall:
+                return
+        if self._scope is not None:
+            self._scope.deadline = anyio.current_time() + self.timeout_of(phase)
+
+    def leave(self) -> None:
+        """Note how long the last phase took; the exchange is over."""
+        now = time.monotonic()
+        timings = self.progress.timings
+        timings[self.phase] = timings.get(self.phase, 0.0) + now - self._entered
+        self._entered = now
+
+    @contextmanager
+    def walled(self, phase: Phase) -> Iterator[anyio.CancelScope]:
+        """Hold what happens inside to the timeout of ``phase``, and of each further phase that is entered inside.
+
+        The scope yielded tells afterwards, by ``cancelled_caught``, whether a phase ran into its wall.
+        """
+        with anyio.CancelScope(deadline=math.inf) as self._scope:
+            self.enter(phase)
+            try:
+                yield self._scope
+            finally:
+                self._scope = None

@@ -1,0 +1,177 @@
+"""Every way in which an exchange can fail, each with its reason, as httpx's own exceptions too.
+
+The code of a ``collect`` job catches them as what httpx documents (``except httpx.TimeoutException``); ours reads
+``reason`` and ``transient``. Foreign exceptions are mapped here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import errno
+import ssl
+from typing import ClassVar, Final
+
+import aiohttp
+import httpx
+
+from fetchd.errors import FetchError, Reason
+from fetchd.fetch.exchange import Exchange, Phase
+
+
+class ExchangeError(FetchError):
+    """An exchange failed; the subclass says how."""
+
+    kind: ClassVar[Reason] = Reason.PROTOCOL
+    retryable: ClassVar[bool] = True
+
+    def __init__(self, message: str, exchange: Exchange | None = None) -> None:
+        phase, elapsed = (str(exchange.phase), exchange.elapsed()) if exchange else ("", 0.0)
+        super().__init__(self.kind, message, transient=self.retryable, phase=phase, elapsed=elapsed)
+
+
+class NameLookupError(ExchangeError, httpx.ConnectError):
+    """The name could not be resolved."""
+
+    kind = Reason.DNS
+
+
+class RefusedError(ExchangeError, httpx.ConnectError):
+    """No connection could be made."""
+
+    kind = Reason.CONNECT
+
+
+class TlsError(ExchangeError, httpx.ConnectError):
+    """The TLS handshake failed."""
+
+    kind = Reason.TLS
+
+
+class LocalResourceError(ExchangeError, httpx.ConnectError):
+    """This machine lacks what a connection needs: file descriptors, ports, memory."""
+
+    kind = Reason.LOCAL_RESOURCE
+
+
+class ConnectTimeoutError(ExchangeError, httpx.ConnectTimeout):
+    """No connection within the connect timeout."""
+
+    kind = Reason.TIMEOUT_CONNECT
+
+
+class ReadTimeoutError(ExchangeError, httpx.ReadTimeout):
+    """Nothing came within the read timeout."""
+
+    kind = Reason.TIMEOUT_READ
+
+
+class WriteTimeoutError(ExchangeError, httpx.WriteTimeout):
+    """The request was not taken within the write timeout."""
+
+    kind = Reason.TIMEOUT_WRITE
+
+
+class PoolTimeoutError(ExchangeError, httpx.PoolTimeout):
+    """No place among the host's concurrent exchanges within the pool timeout."""
+
+    kind = Reason.TIMEOUT_POOL
+
+
+class ProtocolError(ExchangeError, httpx.RemoteProtocolError):
+    """What came is not HTTP, or the connection broke."""
+
+
+class TooLargeError(ExchangeError, httpx.DecodingError):
+    """The body is larger than max_body allows."""
+
+    kind = Reason.TOO_LARGE
+    retryable = False
+
+
+class DecodeError(ExchangeError, httpx.DecodingError):
+    """The body is not what its Content-Encoding says."""
+
+    kind = Reason.DECODE
+    retryable = False
+
+
+class TooManyRedirectsError(ExchangeError, httpx.TooManyRedirects):
+    """More redirects than the job allows."""
+
+    kind = Reason.TOO_MANY_REDIRECTS
+    retryable = False
+
+
+class RedirectRefusedError(ExchangeError, httpx.UnsupportedProtocol):
+    """A redirect that is not followed: from https to http, or to something that is not HTTP."""
+
+    kind = Reason.REDIRECT_REFUSED
+    retryable = False
+
+
+_TIMEOUTS: Final[dict[Phase, type[ExchangeError]]] = {
+    Phase.POOL: PoolTimeoutError,
+    Phase.DNS: NameLookupError,
+    Phase.CONNECT: ConnectTimeoutError,
+    Phase.WRITE: WriteTimeoutError,
+    Phase.HEADERS: ReadTimeoutError,
+    Phase.BODY: ReadTimeoutError,
+}
+
+_TIMEOUT_WORDS: Final = {
+    Phase.POOL: "no place among the host's exchanges",
+    Phase.DNS: "no answer about the name",
+    Phase.CONNECT: "no connection",
+    Phase.WRITE: "the request was not taken",
+    Phase.HEADERS: "no response",
+    Phase.BODY: "no more of the body",
+}
+
+_LOCAL: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
+
+
+def timed_out(exchange: Exchange) -> ExchangeError:
+    """Return the error for a phase that took longer than its timeout."""
+    phase = exchange.phase
+    return _TIMEOUTS[phase](f"{_TIMEOUT_WORDS[phase]} within {exchange.timeout_of(phase):g} s", exchange)
+
+
+def translated(error: Exception, exchange: Exchange) -> ExchangeError:
+    """Return ``error``, which the connection layer raised, as one of ours."""
+    if _local(error):
+        return LocalResourceError(f"this machine cannot open a connection: {error}", exchange)
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return NameLookupError(f"cannot resolve {error.host}: {error.os_error}", exchange)
+    if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
+        return TlsError(str(error) or type(error).__name__, exchange)
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return RefusedError(str(error.os_error) or type(error).__name__, exchange)
+    if exchange.phase in {Phase.POOL, Phase.DNS, Phase.CONNECT}:
+        return RefusedError(_words(error), exchange)
+    return ProtocolError(_words(error), exchange)
+
+
+def _words(error: Exception) -> str:
+    """Return what ``error`` says; many of the connection layer's say nothing."""
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return "the server closed the connection without a response"
+    if isinstance(error, aiohttp.ClientResponseError):
+        return f"the response is not HTTP: {error.message}".strip()[:500]
+    cause = error.__cause__ if isinstance(error, aiohttp.ClientPayloadError) else None
+    text = str(cause or error) or type(error).__name__
+    return " ".join(text.split())[:500]
+
+
+def _local(error: BaseException | None) -> bool:
+    """Return whether an errno of this machine's own lack is anywhere behind ``error``."""
+    seen: list[BaseException] = []
+    queue = [error]
+    while queue:
+        current = queue.pop()
+        if current is None or any(current is one for one in seen):
+            continue
+        seen.append(current)
+        number = getattr(current, "errno", None) or getattr(getattr(current, "os_error", None), "errno", None)
+        if number in _LOCAL:
+            return True
+        queue += [current.__cause__, current.__context__, *getattr(current, "exceptions", ())]
+    return False

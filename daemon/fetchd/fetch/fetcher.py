@@ -1,0 +1,150 @@
+"""A Run's fetch: attempts until one brings the result, within the deadline that the caller sets around them."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import Final
+
+import httpx
+
+from fetchd.body import Body
+from fetchd.errors import FetchError, Reason
+from fetchd.fetch import request as requests
+from fetchd.fetch.client import SharedClient
+from fetchd.fetch.collect import Collector
+from fetchd.fetch.exchange import EXTENSION, Exchange, Limits
+from fetchd.fetch.spool import Spool
+from fetchd.fetch.transport import Transport
+from fetchd.fetch.verdict import objection
+from fetchd.job import Job, Timeouts, public_url
+from fetchd.run import Fetched, Progress, Run, Validators
+from fetchd.worker import Workers
+
+BACKOFF_FIRST: Final = 0.5
+BACKOFF_LONGEST: Final = 10.0
+
+_IDEMPOTENT: Final = frozenset({"GET", "HEAD", "PUT"})
+_NOTHING_SENT: Final = frozenset(
+    {
+        Reason.DNS,
+        Reason.CONNECT,
+        Reason.TLS,
+        Reason.TIMEOUT_CONNECT,
+        Reason.TIMEOUT_POOL,
+        Reason.LOCAL_RESOURCE,
+    }
+)
+_KEPT_HEADERS: Final = (
+    "content-type",
+    "content-language",
+    "date",
+    "etag",
+    "last-modified",
+    "link",
+    "retry-after",
+)
+
+
+class Fetcher:
+    """Fetches what jobs name, all over one transport."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        spool: Spool,
+        workers: Workers,
+        *,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._client = SharedClient(transport, _NOTHING, Progress())
+        self._collector = Collector(transport, spool, workers)
+        self._spool = spool
+        self._jitter = jitter
+
+    async def fetch(self, job: Job, run: Run, progress: Progress) -> Fetched | None:
+        """Return what ``job`` fetches now; None where its own code says that there is nothing new.
+
+        The caller sets the deadline; ``progress`` tells at any time how far it has come.
+
+        Raises:
+            FetchError: the last attempt's failure.
+            UserCodeError: the job's function failed.
+        """
+        if job.collect:
+            return await self._collector.collect(job, run, progress)
+        while True:
+            progress.attempts += 1
+            try:
+                return await self._attempt(job, progress)
+            except FetchError as error:
+                if progress.attempts > job.retries or not _repeatable(job, error):
+                    raise
+            await asyncio.sleep(self._backoff(progress.attempts))
+
+    async def send(self, request: httpx.Request, limits: Limits) -> int:
+        """Send ``request``, throw its response's body away, and return the status.
+
+        Raises:
+            FetchError: no response came.
+        """
+        request.extensions[EXTENSION] = Exchange(limits, Progress())
+        response = await self._client.send(request, stream=True, follow_redirects=False)
+        await response.aclose()
+        return response.status_code
+
+    @property
+    def client(self) -> httpx.AsyncClient:
+        """The client that all jobs share."""
+        return self._client
+
+    def _backoff(self, attempts: int) -> float:
+        """Return the seconds before the next attempt: exponential, with full jitter."""
+        return min(BACKOFF_LONGEST, BACKOFF_FIRST * 2.0 ** (attempts - 1)) * self._jitter()
+
+    async def _attempt(self, job: Job, progress: Progress) -> Fetched:
+        progress.status, progress.bytes = None, 0
+        request = requests.build(self._client, job)
+        request.extensions[EXTENSION] = Exchange(Limits.of(job), progress)
+        response = await self._client.send(request, stream=True)
+        try:
+            progress.status = response.status_code
+            if (error := objection(job.expect, response)) is not None:
+                raise error
+            body = await self._read(response)
+        finally:
+            await response.aclose()
+        headers = response.headers
+        return Fetched(
+            status=response.status_code,
+            url=public_url(str(response.url)),
+            content_type=headers.get("content-type", ""),
+            headers={name: headers[name] for name in _KEPT_HEADERS if name in headers},
+            body=body,
+            validators=Validators(headers.get("etag"), headers.get("last-modified")),
+            timings=dict(progress.timings),
+        )
+
+    async def _read(self, response: httpx.Response) -> Body:
+        writer = self._spool.writer()
+        try:
+            async for piece in response.aiter_raw():
+                await writer.write(piece)
+            return await writer.finish()
+        except OSError as error:
+            message = f"cannot spool the body in {self._spool.folder}: {error.strerror or error}"
+            raise FetchError(Reason.LOCAL_RESOURCE, message, transient=True, phase="body") from error
+        finally:
+            writer.abort()
+
+
+_NOTHING: Final = Limits(Timeouts(), 0, 0, False)
+"""The shared client's own limits: every request brings an Exchange with its job's."""
+
+
+def _repeatable(job: Job, error: FetchError) -> bool:
+    """Return whether ``job`` may be attempted again after ``error``: never a POST whose bytes may have arrived."""
+    if not error.transient:
+        return False
+    return job.method in _IDEMPOTENT or error.reason in _NOTHING_SENT

@@ -1,0 +1,191 @@
+"""When Runs start: APScheduler, fenced. The only room that knows it.
+
+What the fence keeps out, each found on a running scheduler: a clock that is set back silences every job until it has
+caught up; one that is set forward enumerates each missed slot; a late loop drops slots; contexts leak from whoever
+adds a job into every later run; a herd of due jobs starts within one turn of the loop; a shutdown cancels runs
+without waiting for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Final
+
+import structlog
+from apscheduler.events import EVENT_JOB_MAX_INSTANCES, JobSubmissionEvent
+from apscheduler.executors.base import BaseExecutor
+from apscheduler.jobstores.memory import MemoryJobStore
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from apscheduler.triggers.base import BaseTrigger
+
+from fetchd.clock import Clock
+from fetchd.job import Job
+from fetchd.schedule import Schedule, schedule_of
+
+log = structlog.get_logger()
+
+GUARD_EVERY: Final = 1.0
+STEP: Final = 0.5
+"""Seconds by which the wall's clock may leave the monotonic one between two looks; more is a step."""
+LATE: Final = 2.0
+"""Seconds after which a slot that is still not dispatched means that the scheduler has lost its timer."""
+STARTS_A_TURN: Final = 20
+"""Runs started within one turn of the loop."""
+REARMS_A_TURN: Final = 100
+
+Start = Callable[[Job, datetime], Coroutine[Any, Any, object]]
+"""Begins a Run of a job for a slot."""
+Skip = Callable[[Job, datetime], None]
+"""Is told of a slot that found the job's Run alive."""
+
+
+class Scheduler:
+    """Starts a Run of each job at each of its slots, at most one at a time."""
+
+    def __init__(self, start: Start, skip: Skip, clock: Clock) -> None:
+        self._jobs: dict[str, Job] = {}
+        self._skip = skip
+        self._clock = clock
+        self._starts = _Starts(lambda name, slot: start(self._jobs[name], slot))
+        self._slots = MemoryJobStore()
+        self._scheduler = AsyncIOScheduler(
+            timezone=UTC, executors={"default": self._starts}, jobstores={"default": self._slots}
+        )
+        self._scheduler.add_listener(self._overlapped, EVENT_JOB_MAX_INSTANCES)
+
+    def start(self, jobs: Iterable[Job]) -> None:
+        """Arm the slots of ``jobs`` and begin to dispatch."""
+        for job in jobs:
+            self._add(job)
+        self._scheduler.start()
+
+    def pause(self) -> None:
+        """Dispatch no further slots."""
+        self._scheduler.pause()
+        self._starts.forget()
+
+    async def guard(self) -> None:
+        """Watch the clock and the timer for as long as the daemon runs; re-arm every job when the clock was stepped."""
+        offset = self._offset()
+        while True:
+            await asyncio.sleep(GUARD_EVERY)
+            before, offset = offset, self._offset()
+            if abs(offset - before) > STEP:
+                log.warning("clock_stepped", seconds=round(offset - before, 3), jobs=len(self._jobs))
+                await self._rearm()
+            elif (late := self.late()) > LATE:
+                log.error("scheduler_stalled", late_s=round(late, 3))
+                self._scheduler.wakeup()
+
+    def late(self) -> float:
+        """Return for how many seconds the earliest slot has been due without being dispatched; 0 if none is."""
+        due = self.next_slot()
+        return max(0.0, (self._clock.now() - due).total_seconds()) if due else 0.0
+
+    def next_slot(self) -> datetime | None:
+        """Return the earliest slot of all jobs; None without jobs."""
+        due: datetime | None = self._slots.get_next_run_time()
+        return due
+
+    def next_slots(self) -> dict[str, datetime]:
+        """Return the next slot of each job, by its name."""
+        return {armed.id: armed.next_run_time for armed in self._slots.get_all_jobs()}
+
+    async def close(self) -> None:
+        """Stop dispatching for good. Runs are not touched: who started them lets them drain."""
+        self.pause()
+        self._scheduler.shutdown(wait=False)
+        await asyncio.sleep(0)  # the shutdown happens in the loop's next turn
+
+    def _add(self, job: Job) -> None:
+        self._jobs[job.name] = job
+        self._scheduler.add_job(
+            _never_called,
+            trigger=_DueSlots(schedule_of(job)),
+            id=job.name,
+            name=job.name,
+            max_instances=1,
+            coalesce=True,
+            misfire_grace_time=None,
+        )
+
+    def _offset(self) -> float:
+        return self._clock.now().timestamp() - self._clock.monotonic()
+
+    async def _rearm(self) -> None:
+        """Give each job its next slot by the clock as it is now."""
+        for count, armed in enumerate(self._slots.get_all_jobs(), start=1):
+            slot = armed.trigger.get_next_fire_time(None, self._clock.now())
+            if slot is not None:
+                armed.modify(next_run_time=slot)
+            if count % REARMS_A_TURN == 0:
+                await asyncio.sleep(0)
+
+    def _overlapped(self, event: JobSubmissionEvent) -> None:
+        self._skip(self._jobs[event.job_id], event.scheduled_run_times[-1])
+
+
+class _DueSlots(BaseTrigger):  # type: ignore[misc]
+    """Gives APScheduler one due slot, the latest, however long the gap: coalescing a month costs what a second does."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        self._schedule = schedule
+
+    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime | None:
+        """Return the latest due slot if the previous one is older than it, else the next slot that is not due yet."""
+        if previous_fire_time is None:
+            return self._schedule.after(now)
+        latest = self._schedule.latest(now)
+        if latest is not None and latest > previous_fire_time:
+            return latest
+        return self._schedule.after(max(now, previous_fire_time))
+
+
+class _Starts(BaseExecutor):  # type: ignore[misc]
+    """Starts Runs as tasks: a few in each turn of the loop, each in a context of its own."""
+
+    def __init__(self, start: Callable[[str, datetime], Coroutine[Any, Any, object]]) -> None:
+        super().__init__()
+        self._start_run = start
+        self._due: deque[tuple[str, datetime]] = deque()
+        self._tasks: set[asyncio.Task[object]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def forget(self) -> None:
+        """Start none of the Runs that are due but not started."""
+        self._due.clear()
+
+    def _do_submit_job(self, job: Any, run_times: list[datetime]) -> None:
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        if not self._due:
+            self._loop.call_soon(self._admit)
+        self._due.append((job.id, run_times[-1]))
+
+    def _admit(self) -> None:
+        assert self._loop is not None
+        for _ in range(min(STARTS_A_TURN, len(self._due))):
+            name, slot = self._due.popleft()
+            # An empty context: what the caller of add_job had bound must not show in every later Run.
+            task = self._loop.create_task(
+                self._start_run(name, slot), name=f"run {name}", context=contextvars.Context()
+            )
+            self._tasks.add(task)
+            task.add_done_callback(partial(self._ended, name))
+        if self._due:
+            self._loop.call_soon(self._admit)
+
+    def _ended(self, name: str, task: asyncio.Task[object]) -> None:
+        self._tasks.discard(task)
+        self._run_job_success(name, [])
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("run_crashed", job=name, exc_info=error)
+
+
+def _never_called() -> None:
+    """Stand in for the function that APScheduler wants; its place is taken by the executor."""

@@ -1,0 +1,205 @@
+"""When Runs start: APScheduler behind its fence, with the wall's clock in the test's hand."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import tracemalloc
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import time_machine
+from structlog.testing import capture_logs
+
+from fetchd import scheduler as room
+from fetchd.clock import SystemClock
+from fetchd.job import Job
+from fetchd.scheduler import Scheduler
+
+HOUR = 3600.0
+
+
+def job(name: str, interval: str = "50ms", **more: object) -> Job:
+    """Return a job that is due often."""
+    return Job.model_validate({"name": name, "url": "http://upstream.test/", "interval": interval, **more})
+
+
+class Starts:
+    """Notes each start, and waits for as many as a test wants."""
+
+    def __init__(self, act: Callable[[], Awaitable[object]] | None = None) -> None:
+        self.slots: list[tuple[str, datetime]] = []
+        self.skipped: Counter[str] = Counter()
+        self._act = act
+        self._changed = asyncio.Event()
+
+    async def start(self, a_job: Job, slot: datetime) -> None:
+        """Begin a Run."""
+        self.slots.append((a_job.name, slot))
+        self._changed.set()
+        if self._act:
+            await self._act()
+
+    def skip(self, a_job: Job, _slot: datetime) -> None:
+        """Count a skipped slot."""
+        self.skipped[a_job.name] += 1
+        self._changed.set()
+
+    async def until(self, reached: Callable[[], bool]) -> None:
+        """Wait for starts and skips until ``reached`` says so."""
+        async with asyncio.timeout(10):
+            while not reached():
+                self._changed.clear()
+                await self._changed.wait()
+
+
+@asynccontextmanager
+async def running(starts: Starts, *jobs: Job) -> AsyncIterator[Scheduler]:
+    """Run a scheduler with its guard."""
+    scheduler = Scheduler(starts.start, starts.skip, SystemClock())
+    scheduler.start(jobs)
+    guard = asyncio.create_task(scheduler.guard())
+    try:
+        yield scheduler
+    finally:
+        guard.cancel()
+        await asyncio.gather(guard, return_exceptions=True)
+        await scheduler.close()
+
+
+async def test_each_slot_starts_a_run() -> None:
+    """Slots are one interval apart and none is left out."""
+    starts = Starts()
+    async with running(starts, job("a")):
+        await starts.until(lambda: len(starts.slots) >= 6)
+    slots = [slot for _, slot in starts.slots]
+    assert {later - earlier for earlier, later in zip(slots, slots[1:], strict=False)} == {timedelta(milliseconds=50)}
+
+
+async def test_a_thousand_slots_against_a_hung_run() -> None:
+    """One Run is alive, and each further slot is counted."""
+    starts = Starts(asyncio.Event().wait)
+    async with running(starts, job("hung", "10ms")):
+        await starts.until(lambda: starts.skipped["hung"] >= 200)
+    assert len(starts.slots) == 1
+
+
+@pytest.mark.parametrize("step", [-HOUR, 30 * 24 * HOUR, -30 * 24 * HOUR])
+async def test_a_stepped_clock_stops_nothing(step: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set back or forward, the next Run comes within the guard's second, one slot for any gap, without memory."""
+    starts = Starts()
+    with time_machine.travel(datetime.now(UTC), tick=True) as traveller:
+        async with running(starts, job("often", "50ms"), job("seldom", "1h")) as scheduler:
+            await starts.until(lambda: len(starts.slots) >= 2)
+            tracemalloc.start()
+            with capture_logs() as lines:
+                traveller.shift(step)
+                before = len(starts.slots)
+                await starts.until(lambda: len(starts.slots) >= before + 5 and any(lines))
+            _, peak = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+            assert [line["event"] for line in lines] == ["clock_stepped"]
+            assert peak < 1_000_000
+            seldom = sum(name == "seldom" for name, _ in starts.slots)
+            assert seldom <= 1
+            due = scheduler.next_slot()
+            assert due is not None
+            assert abs((due - datetime.now(UTC)).total_seconds()) < 1
+            following = scheduler.next_slots()["seldom"]
+            assert timedelta(0) < following - datetime.now(UTC) <= timedelta(hours=1)
+
+
+async def test_a_blocked_loop_drops_no_job() -> None:
+    """APScheduler would drop a slot that is a second late; here it runs late, once."""
+    starts = Starts()
+    async with running(starts, job("a", "100ms")):
+        await starts.until(lambda: len(starts.slots) == 1)
+        asyncio.get_running_loop().call_soon(lambda: __import__("time").sleep(1.2))
+        await starts.until(lambda: len(starts.slots) == 3)
+    first, late, following = (slot for _, slot in starts.slots)
+    assert late - first >= timedelta(seconds=1)
+    assert following - late == timedelta(milliseconds=100)
+
+
+async def test_no_context_leaks_into_runs() -> None:
+    """What the caller had bound when it added the job must not show in the job's log lines."""
+    leaked = contextvars.ContextVar("leaked", default="clean")
+    seen: list[str] = []
+
+    async def look() -> None:
+        seen.append(leaked.get())
+
+    leaked.set("request 42")
+    starts = Starts(look)
+    async with running(starts, job("a")):
+        await starts.until(lambda: len(starts.slots) >= 2)
+    assert set(seen) == {"clean"}
+
+
+async def test_a_herd_is_admitted_in_small_groups() -> None:
+    """Five hundred cron jobs due at one instant must not hold up the loop: others get their turn in between."""
+    turns: list[int] = []
+    starts = Starts()
+    jobs = [job(f"job-{number}", cron="* * * * * *") for number in range(500)]
+
+    async def watch() -> None:
+        before = 0
+        while True:
+            await asyncio.sleep(0)
+            if len(starts.slots) != before:
+                turns.append(len(starts.slots) - before)
+                before = len(starts.slots)
+
+    async with running(starts, *jobs):
+        watcher = asyncio.create_task(watch())
+        await starts.until(lambda: len(starts.slots) >= 500)
+        watcher.cancel()
+    assert max(turns) <= 2 * room.STARTS_A_TURN
+    assert len({slot for _, slot in starts.slots[:500]}) == 1
+
+
+async def test_a_lost_timer_is_noticed_and_mended() -> None:
+    """Should APScheduler ever lose its wake-up, the daemon would go silent: the guard wakes it and says so."""
+    starts = Starts()
+    async with running(starts, job("a", "100ms")) as scheduler:
+        await starts.until(lambda: len(starts.slots) >= 1)
+        with capture_logs() as lines:
+            scheduler._scheduler._stop_timer()
+            before = len(starts.slots)
+            await starts.until(lambda: len(starts.slots) >= before + 2)
+        assert "scheduler_stalled" in {line["event"] for line in lines}
+
+
+async def test_pausing_starts_nothing_more() -> None:
+    """The first thing that a stop does."""
+    starts = Starts()
+    async with running(starts, job("a", "20ms")) as scheduler:
+        await starts.until(lambda: len(starts.slots) >= 2)
+        scheduler.pause()
+        before = len(starts.slots)
+        await asyncio.sleep(0.1)
+        assert len(starts.slots) == before
+
+
+async def test_a_crash_in_a_run_is_said_and_the_job_goes_on() -> None:
+    """A defect of ours must not turn a job silent."""
+
+    async def crash() -> None:
+        raise RuntimeError("boom")
+
+    starts = Starts(crash)
+    with capture_logs() as lines:
+        async with running(starts, job("a")):
+            await starts.until(lambda: len(starts.slots) >= 3)
+    assert [line["event"] for line in lines][:2] == ["run_crashed"] * 2
+
+
+async def test_ten_thousand_jobs_are_armed_quickly() -> None:
+    """Arming is linear: the first slot of each is computed, nothing is enumerated."""
+    starts = Starts()
+    async with running(starts, *(job(f"job-{number}", "1h") for number in range(10_000))) as scheduler:
+        assert scheduler.next_slot() is not None
+        assert len(scheduler.next_slots()) == 10_000
