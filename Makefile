@@ -24,15 +24,17 @@ run: .venv/run.stamp ## Run the main job on embedded defaults, beside upstreams 
 test: setup ## Run the tests
 	$(BIN)/pytest
 
-check: setup ## Check format, lint, types, the rooms' directions and the generated files
+check: setup ## Check format, lint, types and the directions of the rooms
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	PYTHON=$(BIN)/python tests/check_generated.sh
 
 COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header
+
+generate: setup ## Write the JSON Schema of the configuration anew
+	$(BIN)/fetchd schema > config.schema.json
 
 lock: setup ## Lock the requirements anew, with hashes and without addresses
 	$(COMPILE) pyproject.toml requirements/build.in -o requirements/runtime.txt
@@ -41,4 +43,4 @@ lock: setup ## Lock the requirements anew, with hashes and without addresses
 clean: ## Remove what setup and the tests made
 	rm -rf .venv .mypy_cache .ruff_cache .hypothesis dist
 
-.PHONY: help setup run test check lock clean
+.PHONY: help setup run test check generate lock clean
