@@ -1,0 +1,208 @@
+"""The composition root: what the daemon is made of, and the order in which it starts and stops."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from fetchd import __version__
+from fetchd.body import MemoryBudget
+from fetchd.clock import SystemClock
+from fetchd.config import Config, ignored_environment
+from fetchd.errors import StateError
+from fetchd.fetch.client import ClientOptions, open_transport
+from fetchd.fetch.fetcher import Fetcher
+from fetchd.fetch.resolver import Names
+from fetchd.fetch.spool import Spool
+from fetchd.instance import hold
+from fetchd.job import Job
+from fetchd.run import Report
+from fetchd.runner import Runner, Sinks, TooManyStuckError
+from fetchd.scheduler import Scheduler
+from fetchd.sinks import Outgoing, Resources, Sink
+from fetchd.sinks.kinds import open_sink
+from fetchd.stall import Heartbeat, last_stall
+from fetchd.store import Store
+from fetchd.store.memory import MemoryStore
+from fetchd.systemd import Notifier
+from fetchd.worker import Workers
+
+log = structlog.get_logger()
+
+EXIT_STUCK: Final = 70
+LEAVE_WITHIN: Final = 2.0
+"""Seconds that code which ignores its cancellation has to let go of the process once everything else is closed."""
+
+
+async def serve(config: Config, environment: Mapping[str, str]) -> int:
+    """Run the daemon until it is told to stop; return the exit status.
+
+    Raises:
+        InstanceError: another process holds the state directory.
+        StateError: the state directory cannot be used.
+    """
+    state_dir = config.daemon.state_dir
+    clock = SystemClock()
+    notifier = Notifier.from_environment(environment)
+    code = 0
+    async with AsyncExitStack() as stack:
+        stop = stack.enter_context(_stop_signals())
+        stack.callback(notifier.close)
+        stack.enter_context(hold(state_dir))
+        _say_start(config, environment)
+        store = MemoryStore()
+        stack.push_async_callback(store.aclose)
+        runner = await stack.enter_async_context(open_runner(config, store))
+        scheduler = Scheduler(runner.run, runner.skip, clock)
+        heartbeat = Heartbeat(state_dir, notifier.watchdog, stall_timeout=config.daemon.stall_timeout)
+        try:
+            async with asyncio.TaskGroup() as watchers:
+                tasks = [
+                    watchers.create_task(watch) for watch in (heartbeat.run(), scheduler.guard(), runner.backstop())
+                ]
+                scheduler.start(config.jobs.values())
+                _say_ready(config, scheduler, notifier)
+                await stop.wait()
+                await _drain(config, notifier, scheduler, runner)
+                for task in tasks:
+                    task.cancel()
+        except* TooManyStuckError as group:
+            log.critical("daemon_failed", message=str(group.exceptions[0]))
+            code = EXIT_STUCK
+    log.info("daemon_stopped", exit_status=code)
+    _leave_soon(code)
+    return code
+
+
+async def run_once(config: Config, job: Job, sinks: Sinks | None = None) -> Report:
+    """Run ``job`` now, with its deliveries, or with those of ``sinks`` in their place, and return how it ended."""
+    async with AsyncExitStack() as stack:
+        store = MemoryStore()
+        runner = await stack.enter_async_context(open_runner(config, store, sinks))
+        backstop = asyncio.create_task(runner.backstop())
+        stack.callback(backstop.cancel)
+        run = asyncio.create_task(runner.run(job, datetime.now(UTC)))
+        await asyncio.wait({run, backstop}, return_when=asyncio.FIRST_COMPLETED)
+        report = run.result() if run.done() else None
+        _leave_soon(1)
+        return report or store.reports[job.name][-1]
+
+
+@asynccontextmanager
+async def open_runner(config: Config, store: Store, sinks: Sinks | None = None) -> AsyncIterator[Runner]:
+    """Open everything that Runs need: folders, connections, workers and sinks."""
+    daemon = config.daemon
+    spool = Spool(_spool_folder(daemon.state_dir), daemon.spool_above, MemoryBudget(daemon.memory_budget))
+    names = Names(tuple(config.dns.nameservers), config.dns.timeout, config.dns.attempts)
+    limits = {name: host.max_concurrent for name, host in config.hosts.items() if host.max_concurrent}
+    async with AsyncExitStack() as stack:
+        transport = await stack.enter_async_context(open_transport(ClientOptions(names, daemon.ca_file, limits)))
+        workers = Workers()
+        fetcher = Fetcher(transport, spool, workers)
+        if sinks is None:
+            sinks = await stack.enter_async_context(_open_sinks(config, fetcher, workers))
+        yield Runner(fetcher, sinks, store, SystemClock(), max_concurrent=daemon.max_concurrent_runs)
+
+
+@asynccontextmanager
+async def _open_sinks(config: Config, fetcher: Fetcher, workers: Workers) -> AsyncIterator[Sinks]:
+    async def send(outgoing: Outgoing) -> int:
+        return await fetcher.send(outgoing.method, outgoing.url, outgoing.headers, outgoing.body, outgoing.timeouts)
+
+    out = config.daemon.state_dir / "out"
+    _make_folder(out)
+    resources = Resources(out=out, send=send, workers=workers)
+    opened: dict[str, list[tuple[str, Sink]]] = {}
+    async with AsyncExitStack() as stack:
+        for job in config.jobs.values():
+            for name, options in zip(job.sink_names(), job.sinks, strict=True):
+                sink = open_sink(options, resources)
+                stack.push_async_callback(sink.aclose)
+                opened.setdefault(job.name, []).append((name, sink))
+        yield opened
+
+
+async def _drain(config: Config, notifier: Notifier, scheduler: Scheduler, runner: Runner) -> None:
+    """Stop in order: no new Runs, then those under way end by themselves, then they are cancelled."""
+    grace = config.daemon.shutdown_grace
+    notifier.stopping()
+    log.info("daemon_stopping", in_flight=runner.in_flight, grace_s=grace)
+    scheduler.pause()
+    await runner.drain(grace)
+    await scheduler.close()
+    if runner.in_flight:
+        log.warning("runs_left_behind", count=runner.in_flight)
+
+
+@contextmanager
+def _stop_signals() -> Iterator[asyncio.Event]:
+    """Turn the first SIGTERM or SIGINT into an event; the second one ends the process at once."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+
+    def asked(number: signal.Signals) -> None:
+        if stop.is_set():
+            os._exit(128 + number)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked, number)
+    try:
+        yield stop
+    finally:
+        # The handlers stay: between here and the end of the process a second signal still counts.
+        stop.set()
+
+
+def _say_start(config: Config, environment: Mapping[str, str]) -> None:
+    daemon = config.daemon
+    log.info(
+        "daemon_started",
+        version=__version__,
+        pid=os.getpid(),
+        config=str(config.path),
+        state_dir=str(daemon.state_dir),
+        jobs=len(config.jobs),
+    )
+    if dump := last_stall(daemon.state_dir):
+        log.error("loop_stalled", state="replaced", message="the previous process was ended for a stall", stack=dump)
+    if names := ignored_environment(environment):
+        log.warning("environment_ignored", variables=names, message="proxies are taken from the configuration alone")
+
+
+def _say_ready(config: Config, scheduler: Scheduler, notifier: Notifier) -> None:
+    due = scheduler.next_slot()
+    notifier.ready(f"{len(config.jobs)} jobs")
+    log.info("daemon_ready", jobs=len(config.jobs), next_slot=due.isoformat(timespec="milliseconds") if due else None)
+
+
+def _spool_folder(state_dir: Path) -> Path:
+    """Return the folder for large bodies, without what a killed process left there."""
+    folder = state_dir / "spool"
+    _make_folder(folder)
+    for left in folder.glob("body-*"):
+        left.unlink(missing_ok=True)
+    return folder
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StateError(f"cannot make {folder}: {error.strerror}") from None
+
+
+def _leave_soon(code: int) -> None:
+    """End the process even if a thread, or a task that ignores its cancellation, would hold it for ever."""
+    timer = threading.Timer(LEAVE_WITHIN, os._exit, (code,))
+    timer.daemon = True
+    timer.start()

@@ -1,0 +1,200 @@
+"""Words on the command line, and the exit status that each of them ends with."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from fetchd import __version__
+from fetchd.errors import ConfigError, FetchdError, InstanceError, StateError
+
+if TYPE_CHECKING:
+    from fetchd.config import Config
+    from fetchd.log import Level, Log
+
+EXIT_FAILED: Final = 1
+EXIT_STATE: Final = 73
+EXIT_HELD: Final = 75
+EXIT_CONFIG: Final = 78
+"""sysexits.h: can't create, try again later, configuration error."""
+
+
+def _errors_as_status(verb: Callable[..., int | None]) -> Callable[..., None]:
+    """Turn what ``verb`` returns, or raises for the reader, into the exit status."""
+
+    @wraps(verb)
+    def run(*args: Any, **options: Any) -> None:
+        status: dict[type[FetchdError], int] = {
+            ConfigError: EXIT_CONFIG,
+            InstanceError: EXIT_HELD,
+            StateError: EXIT_STATE,
+        }
+        try:
+            sys.exit(verb(*args, **options) or 0)
+        except FetchdError as error:
+            click.echo(str(error), err=True)
+            sys.exit(next((code for kind, code in status.items() if isinstance(error, kind)), EXIT_FAILED))
+        except KeyboardInterrupt:
+            sys.exit(128 + signal.SIGINT)
+
+    return run
+
+
+_config = click.option(
+    "-c",
+    "--config",
+    "given",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The configuration file. Without it: $FETCHD_CONFIG, ./fetchd.toml, the user's, /etc/fetchd/config.toml.",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="fetchd", message="%(prog)s %(version)s")
+def main() -> None:
+    """Fetch over HTTP on a schedule and hand each result on."""
+
+
+@main.command()
+@_config
+@_errors_as_status
+def run(given: Path | None) -> int:
+    """Run the daemon in the foreground.
+
+    Exit status: 0 stopped in order, 75 another instance holds the state, 78 the configuration has findings.
+    """
+    # As process 1 of a container, a process without a handler does not hear SIGTERM at all.
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
+    with _undrawn():
+        from fetchd.app import serve
+    config = _load(given)
+    with _logging(config):
+        return asyncio.run(serve(config, os.environ))
+
+
+@main.command()
+@_config
+@_errors_as_status
+def check(given: Path | None) -> None:
+    """Print everything that is wrong with the configuration.
+
+    Exit status: 0 nothing, 78 findings.
+    """
+    config = _load(given)
+    click.echo(f"{config.path}: {_count(len(config.jobs), 'job')}, nothing wrong")
+
+
+@main.command()
+@click.argument("job")
+@click.option("--dry-run", is_flag=True, help="Fetch, and show what would be delivered.")
+@_config
+@_errors_as_status
+def once(job: str, dry_run: bool, given: Path | None) -> int:
+    """Run JOB once, now, with its deliveries.
+
+    Exit status: 0 it succeeded, or there was nothing new; 1 it failed.
+    """
+    with _undrawn():
+        from fetchd import once as verb
+    config = _load(given)
+    with _logging(config, level="warning"):
+        return asyncio.run(verb.once(config, job, dry_run=dry_run, show=click.echo))
+
+
+@main.command()
+@click.argument("job")
+@_config
+@_errors_as_status
+def explain(job: str, given: Path | None) -> None:
+    """Show what counts for JOB: each value, where it comes from, and the next slots. Secrets are not shown."""
+    from datetime import UTC, datetime
+
+    from fetchd.config import explain as explained
+    from fetchd.config import find
+    from fetchd.schedule import next_slots, schedule_of
+
+    path = find(given, environment=os.environ)
+    rows = explained(path, job, environment=os.environ)
+    widths = [max(len(row.key) for row in rows), max(min(60, len(row.value)) for row in rows)]
+    for row in rows:
+        click.echo(f"{row.key:<{widths[0]}}  {row.value:<{widths[1]}}  {row.origin}")
+    slots = next_slots(schedule_of(_load(path).jobs[job]), datetime.now(UTC), 5)
+    click.echo("\nnext slots: " + ", ".join(slot.isoformat(sep=" ", timespec="milliseconds") for slot in slots))
+
+
+@main.command()
+@_errors_as_status
+def schema() -> None:
+    """Print the JSON Schema of the configuration file."""
+    from fetchd.config import schema as generated
+
+    click.echo(json.dumps(generated(), indent=2, sort_keys=True))
+
+
+@main.command()
+@click.option("--for", "length", default="30s", show_default=True, metavar="DURATION", help="How long it goes on.")
+@_errors_as_status
+def demo(length: str) -> int:
+    """Show the daemon at work beside upstreams that are slow, hang, drip and flood. Nothing leaves this machine."""
+    from fetchd.demo.show import show
+    from fetchd.units import parse_duration
+
+    try:
+        seconds = parse_duration(length)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--for") from None
+    return show(seconds)
+
+
+def _load(given: Path | None) -> Config:
+    from fetchd.config import find, load
+
+    return load(find(given, environment=os.environ), environment=os.environ)
+
+
+@contextmanager
+def _logging(config: Config, level: Level | None = None) -> Iterator[Log]:
+    """Log to stderr as ``config`` says, without its secrets, for as long as the verb runs."""
+    from fetchd.log import open_log
+    from fetchd.secret import Redactor
+
+    opened = open_log(level or config.log.level, config.log.format, Redactor(config.secret_texts()), colour=_coloured())
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+def _coloured() -> bool:
+    return sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+
+
+@contextmanager
+def _undrawn() -> Iterator[None]:
+    """Import the libraries without what they draw with: httpx and structlog take in rich and pygments if they can.
+
+    That is ten of the megabytes that the daemon does not have.
+    """
+    hidden = ("rich", "pygments")
+    missing: dict[str, Any] = {name: None for name in hidden if name not in sys.modules}
+    sys.modules.update(missing)
+    try:
+        yield
+    finally:
+        for name in missing:
+            del sys.modules[name]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")

@@ -1,0 +1,166 @@
+"""How the daemon stops: in order, within its grace, whatever is under way."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.process.daemon import Daemon, fetchd
+from tests.upstream import UpstreamProcess
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_runs_under_way_may_end(tmp_path: Path, upstream: UpstreamProcess, number: signal.Signals) -> None:
+    """What can end within the grace ends well; the exit status is 0, and the words come in order."""
+    config = f"""
+    [jobs.slow]
+    url = "{upstream.url("lat/0.6")}"
+    interval = "1s"
+    deadline = "900ms"
+    sinks = [{{ kind = "file", path = "slow" }}]
+    """
+    with Daemon(tmp_path, config) as daemon:
+        before = upstream.stats()["requests"].get("lat", 0)
+        while upstream.stats()["requests"].get("lat", 0) == before:
+            time.sleep(0.01)
+        daemon.signal(number)
+        assert daemon.wait() == 0
+        events = [line["event"] for line in daemon.lines()]
+        assert events == ["daemon_started", "daemon_ready", "daemon_stopping", "run_finished", "daemon_stopped"]
+        assert daemon.lines("run_finished")[0]["outcome"] == "succeeded"
+        assert (daemon.state / "out" / "slow").exists()
+
+
+def test_what_does_not_end_within_the_grace_is_cancelled(tmp_path: Path, upstream: UpstreamProcess) -> None:
+    """A hung upstream delays a stop by the grace and no more; the Run says that it was cancelled."""
+    config = f"""
+    shutdown_grace = "300ms"
+    [defaults]
+    interval = "1m"
+    timeout = "30s"
+    [jobs.hung]
+    url = "{upstream.url("hang")}"
+    cron = "* * * * * *"
+    timeout = "900ms"
+    deadline = "900ms"
+    """
+    with Daemon(tmp_path, config) as daemon:
+        before = upstream.stats()["requests"].get("hang", 0)
+        while upstream.stats()["requests"].get("hang", 0) == before:
+            time.sleep(0.01)
+        began = time.monotonic()
+        assert daemon.stop() == 0
+        assert time.monotonic() - began < 1.5
+        last = daemon.lines("run_finished")[-1]
+        assert (last["outcome"], last["reason"]) == ("cancelled", "shutdown")
+
+
+def test_a_second_signal_leaves_at_once(tmp_path: Path, upstream: UpstreamProcess) -> None:
+    """An admin who asks twice does not want to wait for the grace."""
+    config = f"""
+    shutdown_grace = "1m"
+    [jobs.hung]
+    url = "{upstream.url("hang")}"
+    interval = "1m"
+    cron = "* * * * * *"
+    timeout = "900ms"
+    deadline = "900ms"
+    retries = 10
+    """.replace('interval = "1m"\n', "")
+    with Daemon(tmp_path, config) as daemon:
+        before = upstream.stats()["requests"].get("hang", 0)
+        while upstream.stats()["requests"].get("hang", 0) == before:
+            time.sleep(0.01)
+        daemon.signal()
+        daemon.wait_for("daemon_stopping")
+        daemon.signal()
+        assert daemon.wait(2.0) == 128 + signal.SIGTERM
+
+
+def test_hung_names_do_not_hold_the_process(tmp_path: Path, upstream: UpstreamProcess) -> None:
+    """Twenty names that no server answers, and the process is gone within its grace: no thread hangs in a look-up."""
+    jobs = "\n".join(
+        f'[jobs.hung-{number}]\nurl = "http://n{number}.hung.test/"\ninterval = "1s"' for number in range(20)
+    )
+    config = f"""
+    shutdown_grace = "500ms"
+    [dns]
+    nameservers = ["127.0.0.1:{upstream.ports["dns"]}"]
+    timeout = "30s"
+    [defaults]
+    timeout = "1s"
+    deadline = "1s"
+    {jobs}
+    """
+    with Daemon(tmp_path, config) as daemon:
+        daemon.wait_for("run_finished", 20, reason="dns")
+        began = time.monotonic()
+        assert daemon.stop() == 0
+        assert time.monotonic() - began < 2.5
+
+
+def test_a_command_that_will_not_end_is_killed(tmp_path: Path, upstream: UpstreamProcess) -> None:
+    """Nothing that the daemon started outlives it, grandchildren included."""
+    config = f"""
+    shutdown_grace = "200ms"
+    [jobs.a]
+    url = "{upstream.url("ok")}"
+    interval = "1m"
+    cron = "* * * * * *"
+    deadline = "900ms"
+    sinks = [{{ kind = "command", argv = ["sh", "-c", "sleep 600 & echo $$ $! > {tmp_path}/pids; wait"] }}]
+    """.replace('interval = "1m"\n', "")
+    with Daemon(tmp_path, config) as daemon:
+        daemon.wait_for("run_finished", outcome="deadline_exceeded", reason="sink")
+        assert daemon.stop() == 0
+        for pid in (tmp_path / "pids").read_text().split():
+            assert not Path(f"/proc/{pid}/cmdline").exists() or not Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+def test_one_instance_holds_a_state_directory(tmp_path: Path, upstream: UpstreamProcess) -> None:
+    """The second one is refused with 75 and told whom to stop; after a kill -9 the state is free again."""
+    config = f'[jobs.a]\nurl = "{upstream.url("ok")}"\n'
+    with Daemon(tmp_path, config) as daemon:
+        second = fetchd("run", "-c", str(daemon.config), folder=tmp_path)
+        assert second.returncode == 75
+        assert str(daemon.pid) in second.stderr
+        assert fetchd("once", "a", "-c", str(daemon.config), folder=tmp_path).returncode == 75
+        assert fetchd("once", "a", "--dry-run", "-c", str(daemon.config), folder=tmp_path).returncode == 0
+        daemon.signal(signal.SIGKILL)
+        assert daemon.wait() == -signal.SIGKILL
+    with Daemon(tmp_path, config) as daemon:
+        assert daemon.stop() == 0
+
+
+def test_a_reader_that_stalls_does_not_stall_the_daemon(tmp_path: Path, upstream: UpstreamProcess) -> None:
+    """Nobody reads the pipe that stderr is: jobs go on, and the stop is in order."""
+    config = f"""
+    state_dir = "state"
+    [jobs.a]
+    url = "{upstream.url("ok")}"
+    interval = "10ms"
+    sinks = [{{ kind = "file", path = "a", mode = "append" }}]
+    """
+    (tmp_path / "c.toml").write_text(f"[daemon]\n{config}")
+    read, write = os.pipe()
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "fetchd", "run", "-c", "c.toml"], cwd=tmp_path, stderr=write, env={**os.environ}
+        )
+        out, end = tmp_path / "state/out/a", time.monotonic() + 20
+        # A pipe holds 64 KiB, some 250 lines; the daemon has to come far past that.
+        while not out.exists() or out.read_bytes().count(b"\n") < 400:
+            assert time.monotonic() < end
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.terminate()
+        assert process.wait(10) == 0
+    finally:
+        os.close(read)
+        os.close(write)
