@@ -74,7 +74,7 @@ class _Live:
 
 @dataclass(slots=True)
 class _Skips:
-    """Slots of one job that were skipped and not yet logged."""
+    """Slots of one job that were skipped for one reason."""
 
     unsaid: int = 0
     total: int = 0
@@ -98,7 +98,7 @@ class Runner:
         self._clock = clock
         self._places = asyncio.Semaphore(max_concurrent)
         self._live: dict[str, _Live] = {}
-        self._skips: dict[str, _Skips] = {}
+        self._skips: dict[str, dict[Reason, _Skips]] = {}
 
     @property
     def in_flight(self) -> int:
@@ -139,11 +139,11 @@ class Runner:
         elif live is not None and live.started is None:
             reason = Reason.STARVED
         self._store.skip(job.name, slot, reason)
-        skips = self._skips.setdefault(job.name, _Skips())
+        skips = self._skips.setdefault(job.name, {}).setdefault(reason, _Skips())
         skips.unsaid += 1
         skips.total += 1
         if self._clock.monotonic() - skips.said_at >= SKIPS_SAID_EVERY:
-            self._say_skips(job.name, skips, reason)
+            self._say_skips(job.name, reason, skips)
 
     async def backstop(self) -> None:
         """Watch for Runs that outlive their deadline, for as long as the daemon runs.
@@ -298,14 +298,15 @@ class Runner:
         )
         await self._store.finish(report)
         _say(report)
-        if (skips := self._skips.get(run.job)) and skips.unsaid:
-            self._say_skips(run.job, skips, Reason.OVERLAP)
+        for reason, skips in self._skips.get(run.job, {}).items():
+            if skips.unsaid:
+                self._say_skips(run.job, reason, skips)
         return report
 
     def _elapsed(self, live: _Live) -> float:
         return self._clock.monotonic() - live.began
 
-    def _say_skips(self, job: str, skips: _Skips, reason: Reason) -> None:
+    def _say_skips(self, job: str, reason: Reason, skips: _Skips) -> None:
         log.warning("slot_skipped", job=job, reason=str(reason), count=skips.unsaid, total=skips.total)
         skips.unsaid = 0
         skips.said_at = self._clock.monotonic()

@@ -1,0 +1,184 @@
+"""The verbs of the command line, as their users type them."""
+
+from __future__ import annotations
+
+import json
+import socket
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.process.daemon import ROOT, Daemon, fetchd
+from tests.upstream import UpstreamProcess
+
+CANARY = "canary-5f2c9e"
+
+
+def write(folder: Path, text: str) -> str:
+    """Write a configuration and return its path."""
+    path = folder / "c.toml"
+    path.write_text(f'[daemon]\nstate_dir = "state"\n{text}')
+    return str(path)
+
+
+def test_run_and_check_refuse_a_configuration_with_findings(tmp_path: Path) -> None:
+    """Everything that is wrong is said at once, with file, line and key; nothing starts."""
+    path = write(
+        tmp_path,
+        """[jobs.a]
+url = "http://127.0.0.1:1/"
+intervall = "5m"
+deadline = 30
+[jobs.b]
+url = "ftp://127.0.0.1/"
+""",
+    )
+    for verb in ("run", "check"):
+        done = fetchd(verb, "-c", path, folder=tmp_path)
+        assert done.returncode == 78
+        lines = done.stderr.splitlines()
+        assert lines[0] == f'{path}:5: jobs.a.intervall: unknown key; did you mean "interval"?'
+        assert lines[1] == f'{path}:6: jobs.a.deadline: a duration needs a unit: write "30s" if these are seconds'
+        assert lines[2].startswith(f"{path}:8: jobs.b.url: ")
+        assert len(lines) == 3
+    assert not (tmp_path / "state").exists()
+
+
+def test_once_runs_a_job_and_says_how_it_ended(tmp_path: Path, upstream: UpstreamProcess) -> None:
+    """Exit status 0 with the result delivered, 1 with the reason, 78 for a job that is not there."""
+    path = write(
+        tmp_path,
+        f"""[jobs.good]
+url = "{upstream.url("ok")}"
+sinks = [{{ kind = "file", path = "good.json" }}]
+[jobs.bad]
+url = "{upstream.url("status/404")}"
+""",
+    )
+    good = fetchd("once", "good", "-c", path, folder=tmp_path)
+    assert (good.returncode, good.stdout.splitlines()[0]) == (0, "good: succeeded")
+    assert json.loads((tmp_path / "state/out/good.json").read_text())
+    bad = fetchd("once", "bad", "-c", path, folder=tmp_path)
+    assert (bad.returncode, bad.stdout.splitlines()[0]) == (1, "bad: fetch_failed (http_4xx) - the server answered 404")
+    missing = fetchd("once", "goood", "-c", path, folder=tmp_path)
+    assert (missing.returncode, 'did you mean "good"?' in missing.stderr) == (78, True)
+
+
+def test_a_dry_run_delivers_nothing(tmp_path: Path, upstream: UpstreamProcess) -> None:
+    """It shows the result and where it would go."""
+    path = write(
+        tmp_path,
+        f"""[jobs.good]
+url = "{upstream.url("ok")}"
+sinks = [{{ kind = "file", path = "good.json" }}, {{ kind = "command", argv = ["touch", "{tmp_path}/ran"] }}]
+""",
+    )
+    done = fetchd("once", "good", "--dry-run", "-c", path, folder=tmp_path)
+    assert done.returncode == 0
+    assert "count" in done.stdout
+    assert "would go to: file, command" in done.stdout
+    assert not (tmp_path / "state/out").exists()
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("verb", ["explain", "check"])
+def test_what_is_shown_holds_no_secret(tmp_path: Path, verb: str) -> None:
+    """Wherever a secret was written, it is not printed."""
+    (tmp_path / "token").write_text(f"https://hooks.test/{CANARY}-file\n")
+    path = write(
+        tmp_path,
+        f"""[jobs.a]
+url = "http://user:{CANARY}-userinfo@127.0.0.1:1/path?api_key={CANARY}-query"
+headers = {{ X-Api-Key = "{CANARY}-header", Accept = "text/csv" }}
+params = {{ token = "{CANARY}-param" }}
+auth = {{ kind = "bearer", token = {{ env = "A_TOKEN" }} }}
+sinks = [{{ kind = "webhook", url = {{ file = "token" }} }}]
+""",
+    )
+    arguments = ["explain", "a"] if verb == "explain" else ["check"]
+    done = fetchd(*arguments, "-c", path, folder=tmp_path, environment={"A_TOKEN": f"{CANARY}-env"})
+    assert CANARY not in done.stdout + done.stderr
+    if verb == "explain":
+        assert done.returncode == 0
+        assert "text/csv" in done.stdout
+        assert "next slots" in done.stdout
+
+
+def test_no_log_line_holds_a_secret(tmp_path: Path, upstream: UpstreamProcess) -> None:
+    """Not even if the upstream echoes it, a command prints it, or an error quotes it."""
+    (tmp_path / "token").write_text(f"{upstream.url('status/500')}?sig={CANARY}-webhook\n")
+    auth = f'auth = {{ kind = "basic", username = "user", password = "{CANARY}-password" }}'
+    config = f"""
+    [log]
+    level = "debug"
+    [defaults]
+    interval = "300ms"
+    deadline = "290ms"
+    retries = 0
+    headers = {{ X-Api-Key = {{ env = "A_TOKEN" }} }}
+    [jobs.echo]
+    url = "{upstream.url("echo")}?api_key={CANARY}-query"
+    {auth}
+    sinks = [{{ kind = "command", argv = ["sh", "-c", "cat; exit 3"] }}]
+    [jobs.refused]
+    url = "http://user:{CANARY}-userinfo@127.0.0.1:1/?token={CANARY}-query2"
+    [jobs.webhook]
+    url = "{upstream.url("ok")}"
+    sinks = [{{ kind = "webhook", url = {{ file = "token" }} }}]
+    [jobs.redirected]
+    url = "{upstream.url("redir")}?token={CANARY}-query3"
+    """
+    with Daemon(tmp_path, config, environment={"A_TOKEN": f"{CANARY}-env"}) as daemon:
+        for job in ("echo", "refused", "webhook", "redirected"):
+            daemon.wait_for("run_finished", 2, job=job)
+        assert daemon.lines("command_output", job="echo")
+        assert daemon.stop() == 0
+    assert CANARY not in "".join(daemon.raw)
+
+
+def test_the_service_manager_is_told(tmp_path: Path) -> None:
+    """READY only once slots are armed, WATCHDOG while the loop turns, STOPPING at the end."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(10)
+        environment = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "2000000"}
+        with Daemon(tmp_path, '[jobs.a]\nurl = "http://127.0.0.1:1/"\n', environment=environment) as daemon:
+            heard = []
+            while len(heard) < 4:
+                heard.append(manager.recv(4096).decode())
+            assert daemon.stop() == 0
+            while "STOPPING=1" not in heard:
+                heard.append(manager.recv(4096).decode())
+    ready = next(message for message in heard if message.startswith("READY=1"))
+    assert "STATUS=" in ready
+    assert heard.count("WATCHDOG=1") >= 2
+
+
+def test_the_schema_is_printed() -> None:
+    """Editors take it from the file, scripts from the verb."""
+    done = fetchd("schema", folder=ROOT)
+    assert json.loads(done.stdout) == json.loads((ROOT / "config.schema.json").read_text())
+
+
+def test_the_version_has_one_source() -> None:
+    """What is installed, what is printed and what is built are the same."""
+    from fetchd import __version__
+
+    assert fetchd("--version", folder=ROOT).stdout == f"fetchd {__version__}\n"
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dynamic"] == ["version"]
+
+
+@pytest.mark.parametrize("verb", ["run", "check", "once", "explain", "schema", "demo"])
+def test_each_verb_explains_itself(verb: str) -> None:
+    """``--help`` works without a configuration, and names the verb's exit statuses or purpose."""
+    done = fetchd(verb, "--help", folder=ROOT)
+    assert (done.returncode, "Usage: " in done.stdout) == (0, True)
+
+
+def test_a_state_directory_that_cannot_be_used(tmp_path: Path) -> None:
+    """A file in its place: said clearly, with a status of its own."""
+    (tmp_path / "state").write_text("a file")
+    done = fetchd("run", "-c", write(tmp_path, '[jobs.a]\nurl = "http://127.0.0.1:1/"\n'), folder=tmp_path)
+    assert done.returncode == 73
+    assert str(tmp_path / "state") in done.stderr
