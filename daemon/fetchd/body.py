@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
+import io
 import os
-import tempfile
+import secrets
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import BinaryIO, Final, TypeVar
 
 import anyio
+import structlog
 
 T = TypeVar("T")
 
+log = structlog.get_logger()
+
 CHUNK: Final = 64 * 1024
+UNWRITTEN: Final = 2 * CHUNK
+"""What a spooled body gathers in memory, uncounted, before it is written."""
 
 
 async def on_disk(act: Callable[[], T]) -> T:
@@ -76,10 +81,12 @@ class MemoryBudget:
 
 
 class Body:
-    """What was fetched: in memory, or in a spool file of its own. Closing it gives the memory back, or removes the file."""
+    """What was fetched: in memory, or in a spool file of its own. Closing it gives back the memory, or the disk's."""
 
-    def __init__(self, content: bytes | Path, *, size: int, sha256: str, release: Callable[[], None] | None = None) -> None:
-        self._content = content
+    def __init__(
+        self, content: bytes | Path, *, size: int, sha256: str, release: Callable[[], None] | None = None
+    ) -> None:
+        self._content: bytes | Path | None = content
         self._release = release
         self.size = size
         self.sha256 = sha256
@@ -94,30 +101,48 @@ class Body:
         """The spool file, where the body is in one."""
         return self._content if isinstance(self._content, Path) else None
 
+    def open(self) -> BinaryIO:
+        """Return the body as a file to read from; for threads, since it may be on a disk."""
+        content = self._there()
+        return io.BytesIO(content) if isinstance(content, bytes) else content.open("rb")
+
     async def read(self) -> bytes:
         """Return the whole body. A spooled one takes its size in memory for as long as the caller keeps it."""
-        content = self._content
+        content = self._there()
         return content if isinstance(content, bytes) else await on_disk(content.read_bytes)
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """Yield the body in pieces of at most 64 KiB."""
-        content = self._content
-        if isinstance(content, bytes):
-            for start in range(0, len(content), CHUNK):
-                yield content[start : start + CHUNK]
-            return
-        with await on_disk(lambda: content.open("rb")) as file:
-            while chunk := await on_disk(lambda: file.read(CHUNK)):
-                yield chunk
+        """Yield the body in pieces of at most 64 KiB. No file stays open in between: a reader may give up."""
+        content, start = self._there(), 0
+        while chunk := await self._piece(content, start):
+            yield chunk
+            start += len(chunk)
 
     def close(self) -> None:
         """Let go of the memory or the file; a second call does nothing."""
-        if isinstance(self._content, Path):
-            self._content.unlink(missing_ok=True)
-        self._content = b""
-        if self._release is not None:
-            release, self._release = self._release, None
+        content, self._content = self._content, None
+        release, self._release = self._release, None
+        if isinstance(content, Path):
+            _remove(content)
+        if release is not None:
             release()
+
+    def _there(self) -> bytes | Path:
+        if self._content is None:
+            raise RuntimeError("the body is closed")  # an empty one instead would be delivered as if it were the result
+        return self._content
+
+    @staticmethod
+    async def _piece(content: bytes | Path, start: int) -> bytes:
+        if isinstance(content, bytes):
+            return content[start : start + CHUNK]
+
+        def read() -> bytes:
+            with content.open("rb") as file:
+                file.seek(start)
+                return file.read(CHUNK)
+
+        return await on_disk(read)
 
 
 class BodyWriter:
@@ -125,13 +150,12 @@ class BodyWriter:
 
     def __init__(self, budget: MemoryBudget, spool: Path, *, spool_above: int) -> None:
         self._budget = budget
-        self._spool = spool
+        self._folder = spool
         self._spool_above = spool_above
-        self._pieces: list[bytes] = []
+        self._unwritten = bytearray()  # one block of memory, however small the pieces that an upstream sends
         self._held = 0
         self._digest = hashlib.sha256()
-        self._file: BinaryIO | None = None
-        self._path: Path | None = None
+        self._file: _SpoolFile | None = None
         self.size = 0
 
     async def write(self, chunk: bytes) -> None:
@@ -140,53 +164,83 @@ class BodyWriter:
         Raises:
             OSError: the spool file cannot be written.
         """
+        if not chunk:
+            return
         self.size += len(chunk)
         self._digest.update(chunk)
-        self._pieces.append(chunk)
+        self._unwritten += chunk
         if self._file is None and self.size <= self._spool_above and self._budget.try_take(len(chunk)):
             self._held += len(chunk)
-            return
-        if self._file is None or len(self._pieces) * CHUNK >= 16 * CHUNK:
+        elif self._file is None or len(self._unwritten) >= UNWRITTEN:
             await self._flush()
 
     async def finish(self) -> Body:
-        """Return the body; the writer holds nothing afterwards."""
+        """Return the body; the writer holds nothing afterwards.
+
+        Raises:
+            OSError: the spool file cannot be written.
+        """
         digest = self._digest.hexdigest()
-        if self._file is None:
-            held, self._held = self._held, 0
-            content = b"".join(self._pieces)
-            self._pieces = []
-            return Body(content, size=self.size, sha256=digest, release=lambda: self._budget.give(held))
-        await self._flush()
-        file, path = self._file, self._path
-        assert path is not None
-        await on_disk(file.close)
-        self._file = self._path = None
-        return Body(path, size=self.size, sha256=digest)
+        if self._file is not None:
+            await self._flush()
+            path, self._file = self._file.path, None
+            return Body(path, size=self.size, sha256=digest)
+        held, self._held = self._held, 0
+        content, self._unwritten = bytes(self._unwritten), bytearray()
+        return Body(content, size=self.size, sha256=digest, release=lambda: self._budget.give(held))
 
     def abort(self) -> None:
         """Throw away what has been collected; after `finish` it does nothing."""
-        self._pieces = []
+        self._unwritten = bytearray()
         held, self._held = self._held, 0
         if held:
             self._budget.give(held)
-        if self._file is not None:
-            with contextlib.suppress(OSError):
-                self._file.close()
-        if self._path is not None:
-            self._path.unlink(missing_ok=True)
-        self._file = self._path = None
+        file, self._file = self._file, None
+        if file is not None:
+            file.drop()
 
     async def _flush(self) -> None:
-        pieces, self._pieces = self._pieces, []
+        data, self._unwritten = self._unwritten, bytearray()
         if self._file is None:
-            self._path, self._file = self._create()
+            self._file = _SpoolFile(self._folder)
         file = self._file
-        await on_disk(lambda: file.writelines(pieces))
+        await on_disk(lambda: file.append(data))
         held, self._held = self._held, 0
         if held:
             self._budget.give(held)
 
-    def _create(self) -> tuple[Path, BinaryIO]:
-        descriptor, name = tempfile.mkstemp(prefix="body-", dir=self._spool)
-        return Path(name), os.fdopen(descriptor, "wb", buffering=0)
+
+class _SpoolFile:
+    """A file that grows in threads and is dropped from the loop, while a thread that nobody waits for may still write.
+
+    It is open only while it is written, so the last of the two to come by removes it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / f"body-{secrets.token_hex(16)}"
+        self._dropped = False
+
+    def append(self, data: bytes | bytearray) -> None:
+        """Add ``data``; for threads."""
+        try:
+            with open(self.path, "ab", opener=_private) as file:
+                file.write(data)
+        finally:
+            if self._dropped:
+                _remove(self.path)
+
+    def drop(self) -> None:
+        """Remove the file, now or as soon as the thread that writes to it is done."""
+        self._dropped = True
+        _remove(self.path)
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:  # whoever lets go of a body is on its way out: there is nobody who could do better
+        log.warning("spool_file_left", path=str(path), error=error.strerror)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

@@ -66,6 +66,10 @@ class InstanceError(FetchdError):
     """Another process holds this state directory."""
 
 
+class StateError(FetchdError):
+    """The state directory cannot be used; the message names it, the cause and the remedy."""
+
+
 class FetchError(FetchdError):
     """A fetch ended without a result.
 

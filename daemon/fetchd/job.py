@@ -2,27 +2,89 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Final, Literal
 from urllib.parse import urlsplit, urlunsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    TypeAdapter,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import core_schema
 
-from fetchd.secret import Secret
+from fetchd.secret import INLINE, Secret
 from fetchd.units import Duration, Size
 
 JOB_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 SHORTEST_INTERVAL: Final = 0.01
 LONGEST_DEADLINE: Final = 86400.0
 
-_FUNCTION: Final = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+_FUNCTION: Final = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
+_HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_NOT_IN_HEADERS: Final = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
+_NOT_IN_URLS: Final = re.compile(r"[\x00-\x20\x7f]")
+_SET_BY_CLIENT: Final = frozenset({"connection", "content-length", "transfer-encoding"})
 
 
 def _function(value: str) -> str:
     if not _FUNCTION.fullmatch(value):
         raise ValueError('name a function as "package.module:function"')
     return value
+
+
+def _header_name(name: str) -> str:
+    if not _HEADER_NAME.fullmatch(name):
+        raise ValueError("not a header's name: letters, digits and hyphens, without spaces and colons")
+    if name.lower() in _SET_BY_CLIENT:
+        raise ValueError("the client sets this header itself")
+    return name
+
+
+def _header_value(value: Secret) -> Secret:
+    if _NOT_IN_HEADERS.search(value.reveal()):
+        raise ValueError("a header's value holds no line break, no control character and nothing beyond Latin-1")
+    return value
+
+
+def _each_once(headers: dict[str, Secret]) -> dict[str, Secret]:
+    seen: dict[str, str] = {}
+    for name in headers:
+        if (first := seen.setdefault(name.lower(), name)) != name:
+            raise ValueError(f"{first} and {name} are the same header")
+    return headers
+
+
+def _http_url(url: Secret) -> Secret:
+    # Where secrets are not read there is nothing to judge.
+    if (url.reveal() or url.origin == INLINE) and (problem := url_problem(url.reveal())):
+        raise ValueError(problem)
+    return url
+
+
+def url_problem(url: str) -> str | None:
+    """Return what keeps ``url`` from being fetched, without repeating it; None if nothing does."""
+    if _NOT_IN_URLS.search(url):
+        return "a URL holds no spaces and no control characters; percent-encode them"
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+        (host or "").encode("idna")
+    except ValueError:
+        return "not a URL: its host or its port is not valid"
+    if parts.scheme not in {"http", "https"}:
+        return 'a URL begins with "http://" or "https://"'
+    if not host or port == 0:
+        return "not a URL: its host is missing" if not host else "not a URL: there is no port 0"
+    return None
 
 
 def _to_tuple(value: Any) -> Any:
@@ -32,6 +94,15 @@ def _to_tuple(value: Any) -> Any:
 Function = Annotated[str, AfterValidator(_function)]
 """A function in an importable module, as ``package.module:function``."""
 
+Url = Annotated[Secret, AfterValidator(_http_url)]
+"""An http or https URL, which may hold secrets."""
+
+Headers = Annotated[
+    dict[Annotated[str, AfterValidator(_header_name)], Annotated[Secret, AfterValidator(_header_value)]],
+    AfterValidator(_each_once),
+]
+"""Headers by name, fit to be sent."""
+
 Listed = BeforeValidator(_to_tuple)
 """Lets a TOML array become a tuple where everything else is checked strictly."""
 
@@ -39,7 +110,9 @@ Listed = BeforeValidator(_to_tuple)
 class Frozen(BaseModel):
     """A value: immutable, without unknown keys, without conversions between types."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 class Timeouts(Frozen):
@@ -61,6 +134,12 @@ class Timeouts(Frozen):
             return dict.fromkeys(("connect", "read", "write", "pool"), value)
         return value
 
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return {"anyOf": [TypeAdapter(Duration).json_schema(), handler.resolve_ref_schema(handler(schema))]}
+
     def shrunk_to(self, limit: float) -> Timeouts:
         """Return these timeouts, none of them longer than ``limit`` seconds."""
         return Timeouts.model_construct(**{phase: min(seconds, limit) for phase, seconds in self})
@@ -79,6 +158,10 @@ class Auth(Frozen):
     """How requests are authorised; each kind is defined beside the code that applies it."""
 
     kind: str
+
+    def headers(self) -> dict[str, str]:
+        """Return the headers that authorise a request."""
+        return {}
 
 
 class SinkOptions(Frozen):
@@ -110,7 +193,7 @@ class Policy(Frozen):
     """The most redirects that are followed within one attempt."""
     allow_insecure_redirects: bool = False
     """Whether a redirect from https to http is followed."""
-    headers: dict[str, Secret] = {}
+    headers: Headers = {}
     """Headers sent with each request to the URL's own origin."""
 
 
@@ -120,7 +203,7 @@ class Job(Policy):
     PUBLIC_HEADERS: ClassVar[frozenset[str]] = frozenset({"accept", "accept-language", "content-type", "user-agent"})
 
     name: Annotated[str, Field(pattern=JOB_NAME)]
-    url: Secret | None = None
+    url: Url | None = None
     """What to fetch: an http or https URL."""
     collect: Function | None = None
     """A function that makes the requests itself and returns the result."""
@@ -153,10 +236,12 @@ class Job(Policy):
     def sink_names(self) -> tuple[str, ...]:
         """Return the sinks' names, unique within the job and stable as long as their order is."""
         names: list[str] = []
+        taken = {options.name for options in self.sinks}
         for options in self.sinks:
-            base = options.name or options.kind
-            same = sum(1 for name in names if name == base or name.startswith(f"{base}-"))
-            names.append(f"{base}-{same + 1}" if same else base)
+            numbered = (f"{options.kind}-{number}" if number > 1 else options.kind for number in itertools.count(1))
+            name = options.name or next(name for name in numbered if name not in taken)
+            taken.add(name)
+            names.append(name)
         return tuple(names)
 
 

@@ -14,10 +14,16 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import core_schema
 
 MASK: Final = "[redacted]"
+INLINE: Final = "inline"
+"""The origin of a secret that is written in the configuration file itself."""
+LONGEST: Final = 2**20
+"""Bytes of a secret at the most: a path that leads to a device shall not fill the memory."""
 SHORTEST_SEARCHED: Final = 4
-"""Shorter secrets are masked where they are shown as values, but not hunted for in free text, which they would shred."""
+"""Shorter secrets are masked where they are shown as values, but not hunted in free text, which they would shred."""
 
-_SENSITIVE: Final = re.compile(r"auth|cookie|credential|key|password|passwd|secret|session|signature|token", re.IGNORECASE)
+_SENSITIVE: Final = re.compile(
+    r"auth|cookie|credential|key|password|passwd|secret|session|signature|token", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +47,8 @@ class SecretSource:
             value = self._file(self._path(kind, name))
         if not value:
             raise ValueError(f"the {kind} {name} is empty")
+        if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
+            raise ValueError(f"the {kind} {name} is not UTF-8 text")
         return value
 
     def _path(self, kind: str, name: str) -> Path:
@@ -56,10 +64,15 @@ class SecretSource:
     @staticmethod
     def _file(path: Path) -> str:
         try:
-            return path.read_text(encoding="utf-8").rstrip("\r\n")
-        except (OSError, UnicodeDecodeError) as error:
-            detail = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-            raise ValueError(f"cannot read {path}: {detail}") from None
+            with path.open("rb") as file:
+                content = file.read(LONGEST + 1)
+            if len(content) > LONGEST:
+                raise ValueError(f"cannot read {path}: it is longer than 1MiB")
+            return content.decode().rstrip("\r\n")
+        except UnicodeDecodeError:
+            raise ValueError(f"cannot read {path}: it is not UTF-8 text") from None
+        except OSError as error:
+            raise ValueError(f"cannot read {path}: {error.strerror}") from None
 
 
 class Secret:
@@ -67,13 +80,17 @@ class Secret:
 
     __slots__ = ("_value", "origin")
 
-    def __init__(self, value: str, origin: str = "inline") -> None:
+    def __init__(self, value: str, origin: str = INLINE) -> None:
         self._value = value
         self.origin = origin
 
     def reveal(self) -> str:
         """Return the value itself; for the one place that sends it."""
         return self._value
+
+    def masked(self) -> str:
+        """Return what is shown in its place: where it comes from, never what it is."""
+        return MASK if self.origin == INLINE else f"{MASK[:-1]}: {self.origin}]"
 
     def __repr__(self) -> str:
         return f"Secret({self.origin})"
@@ -88,26 +105,25 @@ class Secret:
 
     @classmethod
     def __get_pydantic_core_schema__(cls, _source: Any, _handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
-        return core_schema.with_info_plain_validator_function(cls._validate)
+        shown = core_schema.plain_serializer_function_ser_schema(cls.masked, when_used="json")
+        return core_schema.with_info_plain_validator_function(cls._validate, serialization=shown)
 
     @classmethod
     def __get_pydantic_json_schema__(
         cls, _schema: core_schema.CoreSchema, _handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        tables = [
-            {
-                "type": "object",
-                "properties": {kind: {"type": "string", "description": text}},
-                "required": [kind],
-                "additionalProperties": False,
-            }
-            for kind, text in (
-                ("env", "The environment variable that holds the value."),
-                ("file", "The file that holds the value; relative to the configuration file."),
-                ("credential", "The name of a systemd credential (LoadCredential=)."),
-            )
-        ]
-        return {"anyOf": [{"type": "string"}, *tables]}
+        table = {
+            "type": "object",
+            "properties": {
+                "env": {"type": "string", "description": "The environment variable that holds it."},
+                "file": {"type": "string", "description": "The file that holds it; from the configuration's folder."},
+                "credential": {"type": "string", "description": "The systemd credential that holds it."},
+            },
+            "additionalProperties": False,
+            "minProperties": 1,
+            "maxProperties": 1,
+        }
+        return {"anyOf": [{"type": "string"}, table], "description": "A text, or where to read it from; never shown."}
 
     @classmethod
     def _validate(cls, value: Any, info: core_schema.ValidationInfo) -> Secret:
@@ -135,8 +151,8 @@ class Redactor:
     """Takes secrets out of any value that is about to be shown."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        words = sorted({word for word in secrets if len(word) >= SHORTEST_SEARCHED}, key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, words))) if words else None
+        words = {word for word in secrets if len(word) >= SHORTEST_SEARCHED}
+        self._pattern = re.compile(_any_of(words, levels=6)) if words else None
 
     def __call__(self, value: Any) -> Any:
         """Return ``value`` with each secret replaced; texts, and texts within lists, tuples and tables."""
@@ -153,3 +169,27 @@ class Redactor:
         if isinstance(value, list | tuple):
             return [self._clean(item) for item in value]
         return value
+
+
+def _any_of(words: Iterable[str], *, levels: int) -> str:
+    """Return a pattern for the longest of ``words``.
+
+    It branches by first letters, ``levels`` deep: a plain alternative of thousands is tried one by one at each letter
+    of each line.
+    """
+    groups: dict[str, list[str]] = {}
+    for word in sorted(words, key=len, reverse=True):
+        groups.setdefault(word[:1], []).append(word)
+    return "|".join(_with_first(group, levels) for group in groups.values())
+
+
+def _with_first(words: list[str], levels: int) -> str:
+    """Return a pattern for the longest of ``words``, which begin with the same letter and stand in that order."""
+    if len(words) == 1 or levels == 0:
+        return "|".join(map(re.escape, words))
+    first, last = min(words), max(words)
+    same = next((index for index, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), len(first))
+    prefix = first[:same]
+    rests = [word.removeprefix(prefix) for word in words if word != prefix]
+    optional = "?" if len(rests) < len(words) else ""
+    return f"{re.escape(prefix)}(?:{_any_of(rests, levels=levels - 1)}){optional}"

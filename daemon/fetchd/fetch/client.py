@@ -11,17 +11,15 @@ from typing import Any, Final
 
 import httpx
 
-from fetchd import __version__
 from fetchd.fetch import failures
-from fetchd.fetch.decode import ACCEPTED
 from fetchd.fetch.exchange import EXTENSION, Exchange, Limits
+from fetchd.fetch.request import DEFAULT_HEADERS
 from fetchd.fetch.resolver import Names, Resolver
 from fetchd.fetch.transport import Transport
 from fetchd.job import Timeouts
 from fetchd.run import Progress
 
 _KEPT_ACROSS_ORIGINS: Final = frozenset({"accept", "accept-language", "user-agent", "accept-encoding", "range"})
-_DEFAULTS: Final = {"Accept": "*/*", "Accept-Encoding": ACCEPTED, "User-Agent": f"fetchd/{__version__}"}
 
 
 class GuardedClient(httpx.AsyncClient):
@@ -32,7 +30,7 @@ class GuardedClient(httpx.AsyncClient):
     """
 
     def __init__(self, transport: httpx.AsyncBaseTransport, limits: Limits, progress: Progress, **options: Any) -> None:
-        super().__init__(transport=transport, trust_env=False, timeout=None, headers=_DEFAULTS, **options)
+        super().__init__(transport=transport, trust_env=False, timeout=None, headers=DEFAULT_HEADERS, **options)
         del self.headers["connection"]
         self._limits = limits
         self._progress = progress

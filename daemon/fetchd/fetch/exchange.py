@@ -87,7 +87,7 @@ class Exchange:
             if same_wall:
                 return
         if self._scope is not None:
-            self._scope.deadline = anyio.current_time() + self.timeout_of(phase)
+            self._scope.deadline = now + self.timeout_of(phase)  # the loop's clock is the monotonic one
 
     def leave(self) -> None:
         """Note how long the last phase took; the exchange is over."""

@@ -140,7 +140,7 @@ def translated(error: Exception, exchange: Exchange) -> ExchangeError:
     if _local(error):
         return LocalResourceError(f"this machine cannot open a connection: {error}", exchange)
     if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return NameLookupError(f"cannot resolve {error.host}: {error.os_error}", exchange)
+        return NameLookupError(f"cannot resolve {error.host}: {error.os_error.args[-1]}", exchange)
     if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
         return TlsError(str(error) or type(error).__name__, exchange)
     if isinstance(error, aiohttp.ClientConnectorError):

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Final
 
 import httpx
 
 from fetchd.body import Body
 from fetchd.errors import FetchError, Reason
-from fetchd.fetch import request as requests
 from fetchd.fetch.client import SharedClient
 from fetchd.fetch.collect import Collector
 from fetchd.fetch.exchange import EXTENSION, Exchange, Limits
+from fetchd.fetch.request import DEFAULT_HEADERS, Template
 from fetchd.fetch.spool import Spool
 from fetchd.fetch.transport import Transport
 from fetchd.fetch.verdict import objection
@@ -27,23 +28,10 @@ BACKOFF_LONGEST: Final = 10.0
 
 _IDEMPOTENT: Final = frozenset({"GET", "HEAD", "PUT"})
 _NOTHING_SENT: Final = frozenset(
-    {
-        Reason.DNS,
-        Reason.CONNECT,
-        Reason.TLS,
-        Reason.TIMEOUT_CONNECT,
-        Reason.TIMEOUT_POOL,
-        Reason.LOCAL_RESOURCE,
-    }
+    {Reason.DNS, Reason.CONNECT, Reason.TLS, Reason.TIMEOUT_CONNECT, Reason.TIMEOUT_POOL, Reason.LOCAL_RESOURCE}
 )
-_KEPT_HEADERS: Final = (
-    "content-type",
-    "content-language",
-    "date",
-    "etag",
-    "last-modified",
-    "link",
-    "retry-after",
+_KEPT_HEADERS: Final = frozenset(
+    {b"content-type", b"content-language", b"date", b"etag", b"last-modified", b"link", b"retry-after"}
 )
 
 
@@ -51,17 +39,13 @@ class Fetcher:
     """Fetches what jobs name, all over one transport."""
 
     def __init__(
-        self,
-        transport: Transport,
-        spool: Spool,
-        workers: Workers,
-        *,
-        jitter: Callable[[], float] = random.random,
+        self, transport: Transport, spool: Spool, workers: Workers, *, jitter: Callable[[], float] = random.random
     ) -> None:
         self._client = SharedClient(transport, _NOTHING, Progress())
         self._collector = Collector(transport, spool, workers)
         self._spool = spool
         self._jitter = jitter
+        self._templates: dict[str, Template] = {}
 
     async def fetch(self, job: Job, run: Run, progress: Progress) -> Fetched | None:
         """Return what ``job`` fetches now; None where its own code says that there is nothing new.
@@ -83,21 +67,24 @@ class Fetcher:
                     raise
             await asyncio.sleep(self._backoff(progress.attempts))
 
-    async def send(self, request: httpx.Request, limits: Limits) -> int:
-        """Send ``request``, throw its response's body away, and return the status.
+    async def send(self, method: str, url: str, headers: Mapping[str, str], body: Body, timeouts: Timeouts) -> int:
+        """Send ``body`` and return the response's status; redirects are not followed, the response is not read.
 
         Raises:
             FetchError: no response came.
         """
-        request.extensions[EXTENSION] = Exchange(limits, Progress())
+        exchange = Exchange(replace(_NOTHING, timeouts=timeouts), Progress())
+        framed = {**DEFAULT_HEADERS, **headers, "Content-Length": str(body.size)}
+        request = httpx.Request(method, url, headers=framed, content=body.chunks(), extensions={EXTENSION: exchange})
         response = await self._client.send(request, stream=True, follow_redirects=False)
         await response.aclose()
         return response.status_code
 
-    @property
-    def client(self) -> httpx.AsyncClient:
-        """The client that all jobs share."""
-        return self._client
+    def _template(self, job: Job) -> Template:
+        template = self._templates.get(job.name)
+        if template is None or template.job is not job:
+            template = self._templates[job.name] = Template.of(job)
+        return template
 
     def _backoff(self, attempts: int) -> float:
         """Return the seconds before the next attempt: exponential, with full jitter."""
@@ -105,8 +92,7 @@ class Fetcher:
 
     async def _attempt(self, job: Job, progress: Progress) -> Fetched:
         progress.status, progress.bytes = None, 0
-        request = requests.build(self._client, job)
-        request.extensions[EXTENSION] = Exchange(Limits.of(job), progress)
+        request = self._template(job).request(Exchange(Limits.of(job), progress))
         response = await self._client.send(request, stream=True)
         try:
             progress.status = response.status_code
@@ -115,12 +101,12 @@ class Fetcher:
             body = await self._read(response)
         finally:
             await response.aclose()
-        headers = response.headers
+        headers = _kept_headers(response)
         return Fetched(
             status=response.status_code,
             url=public_url(str(response.url)),
             content_type=headers.get("content-type", ""),
-            headers={name: headers[name] for name in _KEPT_HEADERS if name in headers},
+            headers=headers,
             body=body,
             validators=Validators(headers.get("etag"), headers.get("last-modified")),
             timings=dict(progress.timings),
@@ -141,6 +127,11 @@ class Fetcher:
 
 _NOTHING: Final = Limits(Timeouts(), 0, 0, False)
 """The shared client's own limits: every request brings an Exchange with its job's."""
+
+
+def _kept_headers(response: httpx.Response) -> dict[str, str]:
+    raw = ((name.lower(), value) for name, value in response.headers.raw)
+    return {name.decode(): value.decode("latin-1") for name, value in raw if name in _KEPT_HEADERS}
 
 
 def _repeatable(job: Job, error: FetchError) -> bool:

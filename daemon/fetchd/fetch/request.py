@@ -1,44 +1,67 @@
-"""From a Job to the request that it sends."""
+"""From a Job to the requests that it sends."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from dataclasses import dataclass
+from typing import Final
 from urllib.parse import urlencode
 
 import httpx
 
+from fetchd import __version__
+from fetchd.fetch.decode import ACCEPTED
+from fetchd.fetch.exchange import EXTENSION, Exchange
 from fetchd.job import Job
 
-
-def build(client: httpx.AsyncClient, job: Job) -> httpx.Request:
-    """Return a fresh request for ``job``, which has a URL."""
-    assert job.url is not None
-    headers = {name: value.reveal() for name, value in job.headers.items()}
-    if job.auth is not None:
-        headers.update(job.auth.headers())
-    return client.build_request(
-        job.method,
-        job.url.reveal(),
-        params={name: value.reveal() for name, value in job.params.items()} or None,
-        headers=headers,
-        **_content(job, headers),
-    )
+DEFAULT_HEADERS: Final = {"Accept": "*/*", "Accept-Encoding": ACCEPTED, "User-Agent": f"fetchd/{__version__}"}
 
 
-def _content(job: Job, headers: dict[str, str]) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Template:
+    """What all requests of a job have in common, put together once: parsing a URL costs as much as sending it."""
+
+    job: Job
+    url: httpx.URL
+    headers: tuple[tuple[str, str], ...]
+    content: bytes | None
+
+    @classmethod
+    def of(cls, job: Job) -> Template:
+        """Return the template for ``job``, which has a URL."""
+        assert job.url is not None
+        url = httpx.URL(job.url.reveal())
+        if job.params:
+            url = url.copy_merge_params({name: value.reveal() for name, value in job.params.items()})
+        content, content_type = _content(job)
+        headers = httpx.Headers(DEFAULT_HEADERS)
+        if content_type:
+            headers["Content-Type"] = content_type
+        for name, value in job.headers.items():
+            headers[name] = value.reveal()
+        if job.auth is not None:
+            headers.update(job.auth.headers())
+        pairs = tuple((name.decode("ascii"), value.decode("ascii")) for name, value in headers.raw)
+        return cls(job, url, pairs, content)
+
+    def request(self, exchange: Exchange) -> httpx.Request:
+        """Return a fresh request that carries ``exchange``."""
+        return httpx.Request(
+            self.job.method,
+            self.url,
+            headers=self.headers,
+            content=self.content,
+            extensions={EXTENSION: exchange},
+        )
+
+
+def _content(job: Job) -> tuple[bytes | None, str]:
+    """Return the request's body and its media type."""
     if job.json_body is not None:
-        _default_type(headers, "application/json")
-        return {"content": json.dumps(job.json_body, ensure_ascii=False, separators=(",", ":")).encode()}
+        return json.dumps(job.json_body, ensure_ascii=False, separators=(",", ":")).encode(), "application/json"
     if job.form is not None:
-        _default_type(headers, "application/x-www-form-urlencoded")
-        return {"content": urlencode([(name, value.reveal()) for name, value in job.form.items()]).encode()}
+        pairs = [(name, value.reveal()) for name, value in job.form.items()]
+        return urlencode(pairs).encode(), "application/x-www-form-urlencoded"
     if job.body is not None:
-        return {"content": job.body.reveal().encode()}
-    return {}
-
-
-def _default_type(headers: dict[str, str], content_type: str) -> None:
-    """Declare ``content_type`` unless the job declares another."""
-    if not any(name.lower() == "content-type" for name in headers):
-        headers["Content-Type"] = content_type
+        return job.body.reveal().encode(), ""
+    return None, ""

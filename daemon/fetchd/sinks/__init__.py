@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from fetchd.body import Body
 from fetchd.job import Timeouts
 from fetchd.run import Delivery
+from fetchd.sinks.databases import Databases
 from fetchd.worker import Workers
 
 __all__ = ["Outgoing", "Resources", "Send", "Sink"]
@@ -50,8 +51,9 @@ Raises:
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What sinks share: the folder that relative paths start from, the HTTP client, the worker processes."""
+    """What sinks share: the folder that relative paths start from, the HTTP client, worker processes, databases."""
 
     out: Path
     send: Send
     workers: Workers
+    databases: Databases = field(default_factory=Databases)

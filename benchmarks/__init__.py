@@ -1,0 +1,1 @@
+"""What the README's figures are taken from; each is run by hand: ``python -m benchmarks.outage``."""

@@ -1,0 +1,12 @@
+"""The configuration: found, read, judged and explained. Everything downstream gets values and knows no file."""
+
+from __future__ import annotations
+
+from fetchd.config.environment import ignored_environment
+from fetchd.config.explain import Row, explain
+from fetchd.config.find import find
+from fetchd.config.load import load
+from fetchd.config.model import Config, Daemon, Dns, Host, Log
+from fetchd.config.schema import schema
+
+__all__ = ["Config", "Daemon", "Dns", "Host", "Log", "Row", "explain", "find", "ignored_environment", "load", "schema"]

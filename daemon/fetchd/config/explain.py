@@ -1,0 +1,125 @@
+"""What counts for a job, and where each value comes from; nothing secret among it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from fetchd.config.document import Document, read
+from fetchd.config.findings import suggestion
+from fetchd.config.lines import KeyPath
+from fetchd.config.load import build, defaults_of
+from fetchd.config.written import key_text, toml_value
+from fetchd.errors import ConfigError, Finding
+from fetchd.job import Job, Policy, public_url
+from fetchd.secret import INLINE, MASK, Secret
+
+_OF_A_URL: Final = ("method", "params", "expect")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One value of a job: its key, the value as it would be written, and where it comes from."""
+
+    key: str
+    value: str
+    origin: str
+
+
+def explain(path: Path, name: str, *, environment: Mapping[str, str]) -> list[Row]:
+    """Return what counts for the job ``name`` of the file at ``path``.
+
+    Raises:
+        ConfigError: something is wrong with the file, or it has no such job.
+    """
+    document = read(path)
+    job = build(document, environment=environment, functions=False).jobs.get(name)
+    if job is None:
+        jobs = document.data["jobs"]
+        raise ConfigError([Finding(str(path), None, f"jobs.{name}", f"there is no such job; {suggestion(name, jobs)}")])
+    origins = _Origins(document, job, defaults_of(document, environment=environment))
+    return [Row(key_text(place), _written(value), origins.of(place)) for place, value in _leaves(_shown(job))]
+
+
+def _shown(job: Job) -> dict[str, Any]:
+    """Return the values of ``job`` that count, by key, fit to be shown: what it fetches first, its sinks last."""
+    values = job.model_dump(mode="json", by_alias=True, exclude={"name"}, exclude_none=True)
+    for key in _OF_A_URL if job.collect else ():
+        del values[key]
+    del values["interval" if job.cron else "timezone"]
+    if job.url is not None:
+        values["url"] = _address(job.url)
+    if "json" in values:
+        values["json"] = MASK
+    for header, value in job.headers.items():
+        if header.lower() in job.PUBLIC_HEADERS and value.origin == INLINE:
+            values["headers"][header] = value.reveal()
+    for sink, sink_name in zip(values["sinks"], job.sink_names(), strict=True):
+        sink["name"] = sink_name
+    policy = {key: values.pop(key) for key in Policy.model_fields if key in values}
+    sinks = values.pop("sinks")
+    return {**values, **policy, "sinks": sinks}
+
+
+def _address(url: Secret) -> str:
+    text = url.reveal()
+    return public_url(text) + (f"?{MASK}" if urlsplit(text).query else "")
+
+
+def _leaves(value: Any, place: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
+    if isinstance(value, dict) and value:
+        for key, item in value.items():
+            yield from _leaves(item, (*place, key))
+    elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        for index, item in enumerate(value):
+            yield from _leaves(item, (*place, index))
+    else:
+        yield place, value
+
+
+def _written(value: Any) -> str:
+    masked = isinstance(value, str) and value.startswith(MASK[:-1])
+    return value if masked else toml_value(value)
+
+
+@dataclass(frozen=True)
+class _Origins:
+    document: Document
+    job: Job
+    defaults: Policy
+
+    def of(self, place: KeyPath) -> str:
+        """Return where the value of the job's key at ``place`` comes from."""
+        data = self.document.data
+        if _reaches(data["jobs"][self.job.name], place):
+            return self._line(("jobs", self.job.name, *place))
+        if place[0] == "deadline" and self.job.deadline != self.defaults.deadline:
+            return "shrunk to the interval"
+        if place[0] == "timeout" and self._shrunk(str(place[1])):
+            return "shrunk to the deadline"
+        if place[0] in Policy.model_fields and _reaches(data.get("defaults", {}), place):
+            return self._line(("defaults", *place)) + " [defaults]"
+        return "built-in"
+
+    def _shrunk(self, phase: str) -> bool:
+        return bool(getattr(self.job.timeout, phase) != getattr(self.defaults.timeout, phase))
+
+    def _line(self, path: KeyPath) -> str:
+        return f"{self.document.path.name}:{self.document.line(path)}"
+
+
+def _reaches(raw: Any, place: KeyPath) -> bool:
+    """Return whether ``raw`` holds the key at ``place``, or one value for it and all its neighbours."""
+    for part in place:
+        if isinstance(raw, dict):
+            if part not in raw:
+                return False
+            raw = raw[part]
+        elif isinstance(raw, list):
+            raw = raw[int(part)]
+        else:
+            return True
+    return True

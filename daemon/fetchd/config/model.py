@@ -1,0 +1,164 @@
+"""What the configuration file says, as values: the tables beside the jobs, and the whole."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import ssl
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, WithJsonSchema
+
+from fetchd.config.hidden import hidden_texts
+from fetchd.job import Frozen, Job, Listed
+from fetchd.secret import SecretSource
+from fetchd.units import Duration, Size
+
+_HOST: Final = re.compile(r"[^\s/:@?#\[\]]+")
+
+
+def _path(value: Any, info: ValidationInfo) -> Any:
+    """Return the path that a text names, from the configuration file's folder, or from home behind ``~/``."""
+    if isinstance(value, Path):
+        return value
+    if not isinstance(value, str):
+        raise ValueError("must be a text")
+    if not value or "\0" in value:
+        raise ValueError("must be a path")
+    source = (info.context or {}).get("secrets")
+    if not isinstance(source, SecretSource):
+        return Path(value)
+    home = source.environment.get("HOME")
+    if value.startswith("~/") and home:
+        return Path(home) / value[2:]
+    return source.folder / value
+
+
+def _folder(path: Path) -> Path:
+    if not path.is_dir():
+        raise ValueError("there is no such folder")
+    return path
+
+
+def _none_if_empty(value: Any) -> Any:
+    return None if value == "" else value
+
+
+def _certificates(path: Path) -> Path:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except ssl.SSLError:
+        raise ValueError("not a PEM file of certificates") from None
+    except OSError as error:
+        raise ValueError(f"cannot be read: {error.strerror}") from None
+    return path
+
+
+def _nameserver(value: str) -> str:
+    host, port = value, "53"
+    if value.startswith("["):
+        host, _, port = value[1:].partition("]:")
+    elif value.count(":") == 1:
+        host, _, port = value.partition(":")
+    try:
+        ipaddress.ip_address(host)
+        if not (port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536):
+            raise ValueError
+    except ValueError:
+        message = 'not an IP address: write one such as "192.0.2.53", "192.0.2.53:5353" or "[2001:db8::53]:5353"'
+        raise ValueError(message) from None
+    return value
+
+
+def host_name(name: str) -> str:
+    """Return the host called ``name`` as requests name it: in small letters, an IPv6 address without brackets.
+
+    Raises:
+        ValueError: it is not a host alone.
+    """
+    bare = name.lower().removeprefix("[").removesuffix("]")
+    try:
+        return str(ipaddress.ip_address(bare))
+    except ValueError:
+        if not _HOST.fullmatch(bare):
+            raise ValueError('write the host alone, such as [hosts."api.example.com"]') from None
+        return bare
+
+
+_Text = WithJsonSchema({"type": "string"})
+_FilePath = Annotated[Path, BeforeValidator(_path), _Text]
+_Folder = Annotated[Path, AfterValidator(_folder), BeforeValidator(_path), _Text]
+_Nameserver = Annotated[str, AfterValidator(_nameserver)]
+_Certificates = Annotated[Path, AfterValidator(_certificates), BeforeValidator(_path)]
+
+
+class Daemon(Frozen):
+    """The process itself."""
+
+    state_dir: _FilePath
+    """Where state and results are kept. Default: $STATE_DIRECTORY, else $XDG_STATE_HOME/fetchd."""
+    max_concurrent_runs: Annotated[int, Field(ge=1, le=100_000)] = 500
+    """The Runs that are under way at one time; further ones wait for a place."""
+    memory_budget: Size = 256 * 2**20
+    """The body bytes held in memory by all Runs together; beyond it bodies are spooled, then Runs wait."""
+    spool_above: Size = 2**20
+    """Bodies above it go to a spool file."""
+    shutdown_grace: Duration = 20.0
+    """How long Runs may go on after the process was asked to stop."""
+    stall_timeout: Annotated[Duration, Field(ge=1)] = 30.0
+    """A loop that has not turned for so long is replaced: stacks are dumped, and the process exits to be restarted."""
+    python_path: Annotated[tuple[_Folder, ...], Listed] = ()
+    """Folders that functions are imported from, besides Python's own; relative to the configuration file."""
+    ca_file: Annotated[_Certificates | None, BeforeValidator(_none_if_empty), _Text] = None
+    """A PEM file of CAs that are trusted in addition to the system's; "" for none."""
+
+
+class Dns(Frozen):
+    """How names are resolved."""
+
+    nameservers: Annotated[tuple[_Nameserver, ...], Listed] = ()
+    """Name servers to ask, as "ip" or "ip:port"; without any, those of the system."""
+    timeout: Duration = 2.0
+    """How long one question may take."""
+    attempts: Annotated[int, Field(ge=1, le=10)] = 2
+    """How often each name server is asked."""
+
+
+class Log(Frozen):
+    """What is logged, to the standard error stream."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least important lines that are written."""
+    format: Literal["auto", "json", "console"] = "auto"
+    """The lines' form; auto: console on a terminal, JSON elsewhere."""
+
+
+class Host(Frozen):
+    """Politeness towards one host, shared by all jobs."""
+
+    max_concurrent: Annotated[int, Field(ge=0, le=100_000)] = 0
+    """The most exchanges with the host at one time; 0 sets no limit."""
+
+
+class Config(Frozen):
+    """The whole file, and where it is."""
+
+    path: Path
+    daemon: Daemon
+    dns: Dns = Dns()
+    log: Log = Log()
+    hosts: dict[str, Host] = Field(default_factory=dict)
+    """By the host's name in small letters."""
+    jobs: dict[str, Job]
+    """By name, in the file's order."""
+
+    def secret_texts(self) -> frozenset[str]:
+        """Return every text that must not be shown; none that is part of a job's name, which is shown everywhere.
+
+        Of what is written in the file itself, an address counts only by its password and its query's values, and a
+        header only if its name is that of a secret.
+        """
+        names = "\n".join(self.jobs)
+        texts = {text for job in self.jobs.values() for text in hidden_texts(job)}
+        return frozenset(text for text in texts if text not in names)

@@ -1,0 +1,122 @@
+"""What the keys of a job must be to one another. Decisions without I/O: each rule yields where, and what is wrong."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterator, Mapping
+from datetime import UTC, date, datetime, time
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any, Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
+
+from fetchd.config.lines import KeyPath
+from fetchd.job import Job, Timeouts
+from fetchd.schedule import Cron, next_slots
+from fetchd.units import MAX_DURATION, format_duration
+
+Problems = Iterator[tuple[KeyPath, str]]
+"""Keys, from the job's table on, with what is wrong with them."""
+
+_OF_A_URL: Final = ("method", "params", "json", "form", "body", "auth", "expect")
+_BODIES: Final = ("json", "form", "body")
+_SLOTS: Final = 64
+"""Looked at for the smallest gap of a cron expression; more than a field can name, so that its wrap is among them."""
+_FIRST: Final = datetime(2024, 1, 1, tzinfo=UTC)
+"""Gaps are taken from here on: what is right today must not be wrong tomorrow."""
+
+
+def together(raw: Mapping[str, Any]) -> Problems:
+    """Judge which keys stand beside one another in ``raw``, a job's table."""
+    yield from _source(raw)
+    yield from _sent(raw)
+    if "interval" in raw and "cron" in raw:
+        yield ("cron",), "write either interval or cron, not both"
+    if "timezone" in raw and "cron" not in raw:
+        yield ("timezone",), "goes with cron only"
+
+
+def _source(raw: Mapping[str, Any]) -> Problems:
+    if "collect" not in raw:
+        if "url" not in raw:
+            yield (), "needs a url, or collect with a function"
+        return
+    if "url" in raw:
+        yield ("collect",), "write either url or collect, not both"
+        return
+    for key in _OF_A_URL:
+        if key in raw:
+            yield (key,), "goes with url only: with collect, the function makes the requests"
+
+
+def _sent(raw: Mapping[str, Any]) -> Problems:
+    bodies = [key for key in raw if key in _BODIES]
+    if not bodies or "collect" in raw:
+        return
+    for key in bodies[1:]:
+        yield (key,), f"only one body can be sent, and {bodies[0]} is one"
+    if raw.get("method", "GET") in ("GET", "HEAD"):
+        yield (bodies[0],), 'a body needs method = "POST" or "PUT"'
+    yield from _unlike_json(raw.get("json"), ("json",))
+
+
+def _unlike_json(value: Any, path: KeyPath) -> Problems:
+    if isinstance(value, datetime | date | time):
+        yield path, "JSON knows no dates and times: write a text"
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield path, "JSON knows finite numbers only"
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _unlike_json(item, (*path, key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _unlike_json(item, (*path, index))
+
+
+def when(job: Job) -> Problems:
+    """Judge the cron expression of ``job`` and its time zone."""
+    if job.cron is not None:
+        try:
+            Cron(job.cron)
+        except ValueError as error:
+            yield ("cron",), str(error)
+    try:
+        ZoneInfo(job.timezone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        near = difflib.get_close_matches(job.timezone, available_timezones(), n=1)
+        hint = f'did you mean "{near[0]}"?' if near else 'write one such as "Europe/Prague"'
+        yield ("timezone",), f"unknown time zone; {hint}"
+
+
+@lru_cache(maxsize=256)
+def smallest_gap(cron: str, timezone: str) -> float:
+    """Return the shortest time, in seconds, between two slots of a valid cron expression."""
+    slots = next_slots(Cron(cron, timezone), _FIRST, _SLOTS)
+    return min(((later - slot).total_seconds() for slot, later in pairwise(slots)), default=MAX_DURATION)
+
+
+def fitting(own: Job, job: Job) -> Problems:
+    """Judge the times that ``own``, a job as it is written, sets; ``job`` is the same with all that it inherits."""
+    if "deadline" in own.model_fields_set and job.deadline > job.interval:
+        what = "time between two slots" if job.cron else "interval"
+        yield ("deadline",), f"is longer than the {what}, {format_duration(job.interval)}"
+    if "timeout" not in own.model_fields_set:
+        return
+    longer = [phase for phase in own.timeout.model_fields_set if getattr(own.timeout, phase) > job.deadline]
+    one_for_all = len(longer) == len(Timeouts.model_fields)
+    for place in [("timeout",)] if one_for_all else [("timeout", phase) for phase in longer]:
+        yield place, f"is longer than the deadline, {format_duration(job.deadline)}"
+
+
+def sending(own: Job) -> Problems:
+    """Judge what ``own``, a job as it is written, sends and where its results go."""
+    if own.auth is not None:
+        for name in own.headers:
+            if name.lower() == "authorization":
+                yield ("headers", name), "auth sets this header"
+    seen: set[str] = set()
+    for index, options in enumerate(own.sinks):
+        if options.name is not None and options.name in seen:
+            yield ("sinks", index, "name"), "another sink of this job has this name"
+        seen.add(options.name or "")

@@ -1,0 +1,1 @@
+"""A tour of the daemon beside upstreams that misbehave; all on this machine."""

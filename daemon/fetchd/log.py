@@ -1,0 +1,398 @@
+"""Where lines go: rendered where they arise, written by a thread, so that a stalled reader holds nobody up."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import re
+import select
+import sys
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from itertools import islice
+from queue import SimpleQueue
+from typing import Any, Final, Literal
+
+import structlog
+from structlog.typing import EventDict
+
+Level = Literal["debug", "info", "warning", "error"]
+Format = Literal["auto", "console", "json"]
+Redact = Callable[[Any], Any]
+
+MAX_LINES: Final = 10_000
+MAX_BYTES: Final = 8 * 2**20
+LONGEST_LINE: Final = 64 * 2**10
+LONGEST_TEXT: Final = 8 * 2**10
+
+# Secrets are sought in this much of a text before it is cut, or one would be cut in half and half shown.
+_SEARCHED: Final = 8 * LONGEST_TEXT
+_DEPTH: Final = 3
+_ITEMS: Final = 32
+_BATCH: Final = 64 * 2**10
+_GATHER: Final = 0.01  # seconds the writer lets lines gather: a wake-up for each would cost the loop more than the line
+_REPORT_EVERY: Final = 1.0
+
+_QUIET: Final = {  # below these levels they tell URLs and headers with secrets, or repeat what a Run's line says
+    "aiohttp": logging.WARNING,
+    "apscheduler": logging.ERROR,
+    "asyncio": logging.WARNING,
+    "httpcore": logging.WARNING,
+    "httpx": logging.WARNING,
+}
+_COLOURS: Final = {"debug": "2", "warning": "33", "error": "31", "critical": "1;31"}
+_BARE: Final = re.compile(r"[\w./:@%+,*-]+", re.ASCII)
+
+
+class LogWriter:
+    """A bounded queue of lines and the one thread that writes them; ``dropped`` counts what did not fit."""
+
+    def __init__(
+        self, fd: int, report: Callable[[int], bytes], *, max_lines: int = MAX_LINES, max_bytes: int = MAX_BYTES
+    ) -> None:
+        self.dropped = 0
+        self._fd = fd
+        self._report = report
+        self._max_lines = max_lines
+        self._max_bytes = max_bytes
+        self._lines: deque[bytes] = deque()
+        self._bytes = 0
+        # A destructor may log while its thread is in `put`: lock and wake-up must both let it in again.
+        self._guard = threading.RLock()
+        self._wake: SimpleQueue[None] = SimpleQueue()
+        self._asleep = False
+        self._closing = threading.Event()
+        self._closed = False
+        self._torn = False
+        self._reported = 0
+        self._report_due = 0.0
+        self._thread = threading.Thread(target=self._write_all, name="log", daemon=True)
+
+    def start(self) -> None:
+        """Let the thread begin."""
+        self._thread.start()
+
+    def put(self, line: bytes) -> None:
+        """Queue ``line``, which ends in a line end; or drop and count it. Never waits for the reader."""
+        with self._guard:
+            if self._closed or len(self._lines) >= self._max_lines or self._bytes + len(line) > self._max_bytes:
+                self.dropped += 1
+                return
+            self._lines.append(line)
+            self._bytes += len(line)
+            wake, self._asleep = self._asleep, False
+        if wake:
+            self._wake.put(None)
+
+    def close(self, timeout: float = 2.0) -> bool:
+        """Write what is queued, for at most ``timeout`` seconds; return whether all of it was written."""
+        self._closing.set()
+        self._wake.put(None)
+        self._thread.join(timeout)
+        with self._guard:
+            self._closed = True
+            self.dropped += len(self._lines)
+            self._lines.clear()
+            self._bytes = 0
+        return not self._thread.is_alive()
+
+    def _write_all(self) -> None:
+        while (batch := self._take()) is not None:
+            if batch:
+                if self._write(batch):
+                    self._say_dropped()
+                self._closing.wait(_GATHER)
+            else:
+                self._wake.get()
+        self._report_due = 0.0
+        self._say_dropped()
+
+    def _take(self) -> bytes | None:
+        """Return the next lines, empty if there are none yet, None if there will be none."""
+        with self._guard:
+            batch, size = [], 0
+            while self._lines and size < _BATCH:
+                line = self._lines.popleft()
+                batch.append(line)
+                size += len(line)
+            self._bytes -= size
+            self._asleep = not batch
+            if not batch and self._closing.is_set():
+                self._closed = True
+                return None
+        return b"".join(batch)
+
+    def _write(self, data: bytes) -> bool:
+        rest = memoryview(b"\n" + data if self._torn else data)
+        while rest:
+            try:
+                rest = rest[os.write(self._fd, rest) :]
+            except BlockingIOError:
+                # Whoever shares the descriptor may have set it non-blocking.
+                poll = select.poll()
+                poll.register(self._fd, select.POLLOUT)
+                poll.poll(1000)
+            except OSError:
+                # The reader is gone or its disk full, and this was the place to say so: count, tell when it flows.
+                self._torn = self._torn or len(rest) < len(data)
+                with self._guard:
+                    self.dropped += bytes(rest[-len(data) :]).count(b"\n")
+                return False
+        self._torn = False
+        return True
+
+    def _say_dropped(self) -> None:
+        count, now = self.dropped - self._reported, time.monotonic()
+        if count and now >= self._report_due:
+            self._report_due = now + _REPORT_EVERY
+            if self._write(self._report(count)):
+                self._reported += count
+
+
+class Renderer:
+    """Makes one line of an event and its fields: redacted, bounded, without a control character."""
+
+    def __init__(self, redact: Redact, *, console: bool = False, colour: bool = False) -> None:
+        self._redact = redact
+        self._format = self._console if console else self._json
+        self._colour = colour
+        self._encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
+    def __call__(self, level: str, event: str, fields: Mapping[str, Any]) -> bytes:
+        """Return the line; whatever the values are, it does not raise."""
+        head = {"ts": datetime.now(UTC).isoformat(timespec="milliseconds")[:-6] + "Z", "level": level}
+        try:
+            shown = head | {"event": self._text(event)} | self._fields(fields)
+            line = self._format(shown)
+            if len(line) > LONGEST_LINE:
+                kept = {key: shown[key] for key in ("ts", "level", "event", "job", "run") if key in shown}
+                line = self._format(kept | {"line_too_long": len(line)})
+        except Exception as error:
+            line = self._format(head | {"event": "log_line_failed", "error": type(error).__name__})
+        return line.encode("utf-8", "backslashreplace")
+
+    def _fields(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        shown: dict[str, Any] = {}
+        for key, value in fields.items():
+            if key == "exc_info":
+                if error := _exception(value):
+                    shown["exception"] = self._text(_traceback(error))
+            elif key in {"ts", "level", "event"}:
+                shown[f"{key}_"] = self._clean(value)
+            else:
+                shown[key] = self._clean(value)
+        return shown
+
+    def _clean(self, value: Any, depth: int = _DEPTH) -> Any:
+        if isinstance(value, str):
+            return self._text(value)
+        if value is None or (isinstance(value, int) and abs(value) < 2**63):
+            return value
+        if isinstance(value, float):
+            return value if math.isfinite(value) else str(value)
+        if depth and isinstance(value, Mapping):
+            first = islice(value.items(), _ITEMS)
+            items = {self._text(_shown(key)): self._clean(item, depth - 1) for key, item in first}
+            return items if len(value) <= _ITEMS else items | {"...": len(value) - _ITEMS}
+        if depth and isinstance(value, list | tuple | set | frozenset):
+            shown = [self._clean(item, depth - 1) for item in islice(value, _ITEMS)]
+            return shown if len(value) <= _ITEMS else [*shown, f"... {len(value) - _ITEMS} more"]
+        return self._text(_shown(value))
+
+    def _text(self, text: str) -> str:
+        if type(text) is not str:
+            text = str.__str__(text)  # an enum's own text, not its name
+        if len(text) > _SEARCHED:
+            text = text[: _SEARCHED // 2] + text[-_SEARCHED // 2 :]
+        text = self._redact(text)
+        if len(text) > LONGEST_TEXT:
+            half = LONGEST_TEXT // 2
+            text = f"{text[:half]} [... cut ...] {text[-half:]}"
+        return text
+
+    def _json(self, shown: dict[str, Any]) -> str:
+        return self._encode(shown) + "\n"  # ASCII alone: no line separator, no escape sequence of a terminal
+
+    def _console(self, shown: dict[str, Any]) -> str:
+        rest = dict(shown)
+        level = f"{rest['level']:<7}"
+        if self._colour and (code := _COLOURS.get(rest["level"])):
+            level = f"\x1b[{code}m{level}\x1b[0m"
+        head = f"{rest.pop('ts')} {level} {_printable(rest.pop('event')):<18}"
+        del rest["level"]
+        trace = rest.pop("exception", "")
+        words = [f"{_printable(key)}={_word(value)}" for key, value in rest.items() if value is not None]
+        lines = [" ".join([head, *words]).rstrip(), *map(_printable, trace.splitlines())]
+        return "\n    | ".join(lines) + "\n"
+
+
+class Log:
+    """The open log of this process; ``close`` puts everything back as it was."""
+
+    def __init__(self, render: Renderer, writer: LogWriter) -> None:
+        self._render = render
+        self._writer = writer
+        self._undo = ExitStack()
+
+    @property
+    def dropped(self) -> int:
+        """Lines that nobody will read, since the start."""
+        return self._writer.dropped
+
+    def emit(self, level: str, event: str, fields: Mapping[str, Any]) -> None:
+        """Write one line. It may be called from any thread, neither waits nor raises."""
+        self._writer.put(self._render(level, event, fields))
+
+    def close(self, timeout: float = 2.0) -> bool:
+        """Write what is queued, for at most ``timeout`` seconds; return whether all of it was written."""
+        written = self._writer.close(timeout)
+        self._undo.close()
+        return written
+
+    def install(self, level: int) -> None:
+        """Take over structlog, the standard library's logging and warnings, and stray errors that Python prints."""
+        self._writer.start()
+        self._install_structlog(level)
+        self._install_logging(level)
+        self._install_hooks()
+
+    def _install_structlog(self, level: int) -> None:
+        before = structlog.get_config()
+        if structlog.is_configured():
+            self._undo.callback(lambda: structlog.configure(**before))
+        else:
+            self._undo.callback(structlog.reset_defaults)
+
+        def process(_logger: Any, method: str, event_dict: EventDict) -> EventDict:
+            self.emit(method, event_dict.pop("event", ""), event_dict)
+            raise structlog.DropEvent
+
+        # Nothing is cached on the modules' loggers, or a closed log would live on in them. The processors are a
+        # list, for structlog.testing.capture_logs changes it in place.
+        structlog.configure(
+            processors=[process],
+            wrapper_class=structlog.make_filtering_bound_logger(level),
+            context_class=dict,
+            logger_factory=lambda *_: None,
+            cache_logger_on_first_use=False,
+        )
+
+    def _install_logging(self, level: int) -> None:
+        root = logging.getLogger()
+        self._undo.callback(root.setLevel, root.level)
+        self._undo.callback(setattr, root, "handlers", root.handlers)
+        root.handlers = [_Bridge(self.emit)]
+        root.setLevel(level)
+        for name, least in _QUIET.items():
+            logger = logging.getLogger(name)
+            self._undo.callback(logger.setLevel, logger.level)
+            logger.setLevel(max(level, least))
+        self._undo.callback(logging.captureWarnings, False)
+        logging.captureWarnings(True)
+
+    def _install_hooks(self) -> None:
+        """Python's own hooks write to stderr at once, in many lines: a stalled reader would hold the loop."""
+        self._undo.callback(setattr, sys, "unraisablehook", sys.unraisablehook)
+        self._undo.callback(setattr, threading, "excepthook", threading.excepthook)
+
+        def unraisable(args: sys.UnraisableHookArgs) -> None:
+            fields = {"message": args.err_msg, "object": args.object, "exc_info": args.exc_value}
+            self.emit("error", "unraisable_exception", fields)
+
+        def stray(args: threading.ExceptHookArgs) -> None:
+            if not isinstance(args.exc_value, SystemExit):
+                name = args.thread.name if args.thread else None
+                self.emit("error", "thread_failed", {"thread": name, "exc_info": args.exc_value})
+
+        sys.unraisablehook = unraisable
+        threading.excepthook = stray
+
+
+class _Bridge(logging.Handler):
+    """Brings the records of the standard library's loggers into the one log."""
+
+    def __init__(self, emit: Callable[[str, str, Mapping[str, Any]], None]) -> None:
+        super().__init__()
+        self._emit = emit
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            message = record.getMessage()
+        except Exception as error:
+            message = f"{record.msg} ({type(error).__name__} in its arguments)"
+        self._emit(record.levelname.lower(), message, {"logger": record.name, "exc_info": record.exc_info})
+
+
+def open_log(level: Level, format: Format, redact: Redact, stream_fd: int = 2, *, colour: bool = False) -> Log:
+    """Open the process's log on ``stream_fd``.
+
+    ``redact`` takes secrets out of a text; ``colour`` paints the levels of the console form.
+    """
+    console = format == "console" or (format == "auto" and os.isatty(stream_fd))
+    render = Renderer(redact, console=console, colour=colour and console)
+    writer = LogWriter(stream_fd, lambda count: render("warning", "log_lines_dropped", {"count": count}))
+    log = Log(render, writer)
+    log.install(getattr(logging, level.upper()))
+    return log
+
+
+def describe(error: BaseException) -> str:
+    """Return the type and the message of ``error``: half the exceptions of timeouts have no message."""
+    name = type(error).__name__
+    try:
+        message = str(error)
+    except Exception:
+        return name
+    return f"{name}: {message}" if message else name
+
+
+def _exception(value: Any) -> BaseException | None:
+    if isinstance(value, BaseException):
+        return value
+    if isinstance(value, tuple):
+        return value[1] if len(value) == 3 else None
+    return sys.exc_info()[1] if value else None
+
+
+def _traceback(error: BaseException) -> str:
+    """Return ``error`` with its causes as text, without local values."""
+    try:
+        found = traceback.TracebackException.from_exception(error, limit=-20, capture_locals=False, compact=True)
+        return "".join(found.format()).rstrip("\n")
+    except Exception:  # the user's own exception class can be broken in any way
+        return describe(error)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return value[:_SEARCHED].decode("utf-8", "backslashreplace")
+    if isinstance(value, BaseException):
+        return describe(value)
+    try:
+        return str(value)
+    except Exception as error:
+        return f"<{type(value).__name__} that cannot be shown: {type(error).__name__}>"
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, str) and _BARE.fullmatch(value):
+        return value
+    return _printable(json.dumps(value, ensure_ascii=False))
+
+
+def _printable(text: str) -> str:
+    """Return ``text`` with all that a terminal would obey, or that reorders a line, escaped."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

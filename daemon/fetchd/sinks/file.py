@@ -1,0 +1,199 @@
+"""Results as files: the newest under one name, or each as a line at the end."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import secrets
+import shutil
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from pydantic import AfterValidator, Field
+
+from fetchd.body import on_disk
+from fetchd.errors import SinkError
+from fetchd.job import SinkOptions
+from fetchd.run import Delivery
+from fetchd.sinks import Resources
+from fetchd.sinks.content import json_of
+from fetchd.sinks.paths import fill, locate, path_with
+
+PIECE: Final = 2**20
+
+LOCK_WAIT: Final = 2.0
+"""Seconds to wait for another writer of the same file."""
+
+_LOCK_POLL: Final = 0.005
+
+
+class FileOptions(SinkOptions):
+    """A file with the newest result, or one with a line for each."""
+
+    kind: Literal["file"]
+    path: Annotated[str, AfterValidator(path_with("job", "date", "run"))]
+    """Where to write; relative to the folder out in the state directory. May hold {job}, {run} and {date}, in UTC."""
+    mode: Literal["replace", "append"] = "replace"
+    """Whether a result takes the place of the last one, whole or not at all, or is a line at the end (JSON Lines)."""
+    permissions: Annotated[str, Field(pattern=r"^0?[0-7]{3}$")] | None = None
+    """The file's permissions, such as "0640"; without, those of the file that is replaced, or the process's default."""
+
+
+class FileSink:
+    """Writes files, off the loop. It opens nothing before a delivery."""
+
+    def __init__(self, options: FileOptions, resources: Resources, *, lock_wait: float = LOCK_WAIT) -> None:
+        self._path = options.path
+        self._out = resources.out
+        self._write = _append if options.mode == "append" else _replace
+        self._mode = int(options.permissions, 8) if options.permissions else None
+        self._lock_wait = lock_wait
+
+    async def deliver(self, delivery: Delivery) -> None:
+        """Write the result; it is on the disk when this returns.
+
+        Raises:
+            SinkError: permanent if the path leads to where nothing can be written; else it may help to wait.
+        """
+        path = fill(
+            self._path,
+            {"job": delivery.job, "date": f"{delivery.slot.astimezone(UTC):%Y-%m-%d}", "run": delivery.run},
+        )
+        attempt = _Attempt(delivery, self._mode, self._lock_wait)
+        try:
+            await on_disk(partial(self._carry_out, path, attempt))
+        except OSError as error:
+            raise SinkError(f"{path}: {error.strerror or error}") from None
+        except BaseException:
+            attempt.given_up = True
+            raise
+
+    async def aclose(self) -> None:
+        """Nothing is held."""
+
+    def _carry_out(self, path: str, attempt: _Attempt) -> None:
+        target = locate(self._out, path)
+        self._write(target, attempt)
+
+
+class _Attempt:
+    """A delivery on its way to the disk. One that was given up must not write after a newer one has."""
+
+    def __init__(self, delivery: Delivery, mode: int | None, lock_wait: float) -> None:
+        self.delivery = delivery
+        self.mode = mode
+        self.lock_wait = lock_wait
+        self.given_up = False
+
+
+def _replace(target: Path, attempt: _Attempt) -> None:
+    """Put the body in the place of ``target``: whoever reads it sees the old one or the new one, whole."""
+    mode = _mode_of(target) if attempt.mode is None else attempt.mode
+    temporary = target.with_name(f".fetchd-{secrets.token_hex(8)}.tmp")
+    try:
+        with open(temporary, "xb", opener=partial(os.open, mode=0o666 if mode is None else 0o600)) as file:
+            if mode is not None:
+                os.fchmod(file.fileno(), mode)
+            with attempt.delivery.fetched.body.open() as body:
+                shutil.copyfileobj(body, file, PIECE)
+            file.flush()
+            os.fsync(file.fileno())
+        if not attempt.given_up:
+            os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync_folder(target.parent)
+
+
+def _append(target: Path, attempt: _Attempt) -> None:
+    """Add a line to ``target`` in one write; a line that does not fit leaves nothing behind."""
+    line = _line(attempt.delivery)
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK
+    descriptor = os.open(target, flags, 0o666 if attempt.mode is None else attempt.mode)
+    try:
+        status = os.fstat(descriptor)
+        regular = stat.S_ISREG(status.st_mode)
+        if not regular and not stat.S_ISCHR(status.st_mode):
+            raise SinkError(f"{target} is not a file", permanent=True)
+        if regular and attempt.mode is not None and stat.S_IMODE(status.st_mode) != attempt.mode:
+            os.fchmod(descriptor, attempt.mode)
+        with _locked(descriptor, target, attempt):
+            _write_line(descriptor, line, regular=regular)
+    finally:
+        os.close(descriptor)
+
+
+def _write_line(descriptor: int, line: bytes, *, regular: bool) -> None:
+    size = os.fstat(descriptor).st_size if regular else 0
+    if size and os.pread(descriptor, 1, size - 1) != b"\n":
+        line = b"\n" + line  # a line that a crash has cut short must not spoil this one as well
+    written = os.write(descriptor, line)
+    if regular and written < len(line):
+        os.ftruncate(descriptor, size)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    if regular:
+        os.fsync(descriptor)
+
+
+@contextmanager
+def _locked(descriptor: int, target: Path, attempt: _Attempt) -> Iterator[None]:
+    """Hold the file against other writers, as long as they ask as well; never wait for ever in a shared thread."""
+    end = time.monotonic() + attempt.lock_wait
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if attempt.given_up or time.monotonic() > end:
+                raise SinkError(f"{target} is locked by another writer") from None
+            time.sleep(_LOCK_POLL)
+    if attempt.given_up:
+        raise SinkError(f"{target}: given up")
+    yield  # the lock goes with the descriptor
+
+
+def _line(delivery: Delivery) -> bytes:
+    """Return the delivery as one line of JSON; a body that is JSON itself stands in it as it came."""
+    fetched = delivery.fetched
+    with fetched.body.open() as file:
+        content = file.read()
+    head = {
+        "delivery": delivery.id,
+        "job": delivery.job,
+        "run": delivery.run,
+        "slot": delivery.slot.isoformat(),
+        "url": fetched.url,
+        "status": fetched.status,
+    }
+    body = json_of(content, fetched.content_type)
+    if body is None:
+        body = json.dumps(content.decode("utf-8", "replace"), ensure_ascii=False)
+    return f'{json.dumps(head)[:-1]}, "body": {body}}}\n'.encode()
+
+
+def _mode_of(target: Path) -> int | None:
+    """Return the permissions of the file that will be replaced, None if there is none."""
+    try:
+        mode = target.stat().st_mode
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(mode):
+        raise SinkError(f"{target} is not a file", permanent=True)
+    return stat.S_IMODE(mode)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Write down that a name in ``folder`` has changed."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,302 @@
+"""Results as files: whole or not at all, never elsewhere, never mixed."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import anyio
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from fetchd.errors import SinkError
+from fetchd.sinks.content import json_of, text_of
+from fetchd.sinks.file import FileSink
+from tests.processes import descriptors, until
+from tests.sinks.made import delivery, options, resources
+
+
+def sink(out: Path, path: str, **values: str) -> FileSink:
+    """Return a file sink in ``out``."""
+    return FileSink(options("file", path=path, **values), resources(out))
+
+
+class TestOptions:
+    """What can be said before anything is delivered."""
+
+    @pytest.mark.parametrize(
+        ("path", "message"),
+        [
+            ("", "name a file"),
+            ("a\0b", "name a file"),
+            ("../x", "must not leave"),
+            ("a/../../x", "must not leave"),
+            ("rates/", "names a folder"),
+            ("rates/..", "names a folder"),
+            ("/data/.", "names a folder"),
+            ("~/x", "is not expanded"),
+            ("{host}.json", r"unknown placeholder \{host\}; known are \{job\}, \{date\}, \{run\}"),
+            ("{job.json", "a brace stands alone"),
+            ("{}.json", r"unknown placeholder \{\}"),
+        ],
+    )
+    def test_an_unsound_path_is_a_finding(self, path: str, message: str) -> None:
+        """It is told at the check, not at the first delivery."""
+        with pytest.raises(ValidationError, match=message):
+            options("file", path=path)
+
+    @pytest.mark.parametrize("path", ["x", "a/b/c.json", "a/../b", "/data/x", "{job}/{date}/{run}.json", "..x"])
+    def test_sound_paths_are_taken(self, path: str) -> None:
+        """Absolute ones as well: the operator knows."""
+        assert options("file", path=path).path == path
+
+    @pytest.mark.parametrize("permissions", ["0640", "640"])
+    def test_permissions_are_octal(self, permissions: str) -> None:
+        """As chmod reads them."""
+        assert options("file", path="x", permissions=permissions).permissions == permissions
+        for wrong in ("0o640", "rw", "9", "01640"):
+            with pytest.raises(ValidationError):
+                options("file", path="x", permissions=wrong)
+
+
+class TestReplace:
+    """The newest result under one name."""
+
+    async def test_the_newest_result_is_there(self, tmp_path: Path) -> None:
+        """Folders are made, and nothing else is left beside the file."""
+        target = sink(tmp_path, "{job}/{date}/{run}.json")
+        await target.deliver(delivery(b"old"))
+        await target.deliver(delivery(b"new"))
+        assert (tmp_path / "rates/2026-03-01/r1.json").read_bytes() == b"new"
+        assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["r1.json"]
+
+    async def test_a_spooled_body_is_copied(self, tmp_path: Path) -> None:
+        """It must not be taken away: other sinks come after."""
+        spooled = tmp_path / "spooled"
+        spooled.write_bytes(b"x" * 3_000_000)
+        await sink(tmp_path, "x").deliver(delivery(spooled))
+        assert (tmp_path / "x").read_bytes() == spooled.read_bytes()
+
+    async def test_permissions_are_given_or_kept(self, tmp_path: Path) -> None:
+        """A file that the operator has closed to others must not open with the next result."""
+        path = tmp_path / "x"
+        await sink(tmp_path, "x").deliver(delivery())
+        path.chmod(0o604)
+        await sink(tmp_path, "x").deliver(delivery())
+        assert path.stat().st_mode & 0o777 == 0o604
+        await sink(tmp_path, "x", permissions="0640").deliver(delivery())
+        assert path.stat().st_mode & 0o777 == 0o640
+
+    async def test_a_link_within_the_folder_is_followed(self, tmp_path: Path) -> None:
+        """The link stays one; what it leads to is replaced."""
+        (tmp_path / "real").mkdir()
+        (tmp_path / "x").symlink_to("real/x")
+        await sink(tmp_path, "x").deliver(delivery(b"new"))
+        assert (tmp_path / "x").is_symlink()
+        assert (tmp_path / "real/x").read_bytes() == b"new"
+
+    async def test_what_is_no_file_is_left_alone(self, tmp_path: Path) -> None:
+        """A process that runs as root could otherwise replace a device."""
+        (tmp_path / "folder").mkdir()
+        os.mkfifo(tmp_path / "pipe")
+        for path in (str(tmp_path / "folder"), str(tmp_path / "pipe"), "/dev/null"):
+            with pytest.raises(SinkError, match="is not a file") as caught:
+                await sink(tmp_path, path).deliver(delivery())
+            assert caught.value.permanent
+
+    async def test_a_delivery_that_was_given_up_does_not_come_after_a_newer_one(self, tmp_path: Path) -> None:
+        """A disk that stalls past the deadline would put the old result over the new one when it wakes."""
+        os.mkfifo(tmp_path / "slow")
+        old = delivery(tmp_path / "slow")
+        with anyio.move_on_after(0.05):
+            await sink(tmp_path, "x").deliver(old)
+        await sink(tmp_path, "x").deliver(delivery(b"new"))
+        with open(tmp_path / "slow", "wb") as writer:
+            writer.write(b"old")
+        await until(lambda: not list(tmp_path.glob(".fetchd-*")))
+        assert (tmp_path / "x").read_bytes() == b"new"
+
+
+class TestAppend:
+    """Each result as a line."""
+
+    async def test_a_line_tells_the_whole_delivery(self, tmp_path: Path) -> None:
+        """JSON Lines: what reads it needs no other source."""
+        target = sink(tmp_path, "x.jsonl", mode="append")
+        await target.deliver(delivery())
+        await target.deliver(delivery(b"plain \xff\n", id="d2", content_type="text/plain", status=None))
+        first, second = map(json.loads, (tmp_path / "x.jsonl").read_text().splitlines())
+        assert first == {
+            "delivery": "d1",
+            "job": "rates",
+            "run": "r1",
+            "slot": "2026-03-02T00:30:00+01:00",
+            "url": "https://upstream.test/v1/rates",
+            "status": 200,
+            "body": {"rate": 1.1},
+        }
+        assert (second["delivery"], second["status"], second["body"]) == ("d2", None, "plain \ufffd\n")
+
+    async def test_many_writers_do_not_mix(self, tmp_path: Path) -> None:
+        """Several jobs may share one file."""
+        body = json.dumps("x" * 300_000).encode()
+        sinks = [sink(tmp_path, "x.jsonl", mode="append") for _ in range(4)]
+        await asyncio.gather(
+            *(sinks[number % 4].deliver(delivery(body, id=f"d{number}")) for number in range(20)),
+        )
+        lines = (tmp_path / "x.jsonl").read_text().splitlines()
+        assert sorted(json.loads(line)["delivery"] for line in lines) == sorted(f"d{number}" for number in range(20))
+
+    async def test_a_line_that_was_cut_short_spoils_only_itself(self, tmp_path: Path) -> None:
+        """A machine may lose its power in the middle of a line."""
+        (tmp_path / "x.jsonl").write_bytes(b'{"torn')
+        await sink(tmp_path, "x.jsonl", mode="append").deliver(delivery())
+        torn, whole = (tmp_path / "x.jsonl").read_bytes().splitlines()
+        assert torn == b'{"torn'
+        assert json.loads(whole)["delivery"] == "d1"
+
+    async def test_permissions_are_set(self, tmp_path: Path) -> None:
+        """Whether the file was there before or not."""
+        for _ in range(2):
+            await sink(tmp_path, "x", mode="append", permissions="600").deliver(delivery())
+            assert (tmp_path / "x").stat().st_mode & 0o777 == 0o600
+            (tmp_path / "x").chmod(0o644)
+
+    async def test_what_is_no_file_is_refused_at_once(self, tmp_path: Path) -> None:
+        """Opening a pipe that nobody reads would hold a thread for ever."""
+        os.mkfifo(tmp_path / "pipe")
+        with pytest.raises(SinkError, match="is not a file") as caught:
+            await sink(tmp_path, "pipe", mode="append").deliver(delivery())
+        assert caught.value.permanent
+
+    async def test_a_full_device_is_transient(self, tmp_path: Path) -> None:
+        """Somebody will make room."""
+        before = descriptors()
+        with pytest.raises(SinkError, match="No space left on device") as caught:
+            await sink(tmp_path, "/dev/full", mode="append").deliver(delivery())
+        assert not caught.value.permanent
+        assert descriptors() == before
+
+    async def test_a_file_that_somebody_locks_is_transient(self, tmp_path: Path) -> None:
+        """A lock that is never let go must not take one thread after the other."""
+        target = FileSink(options("file", path="x", mode="append"), resources(tmp_path), lock_wait=0.02)
+        with open(tmp_path / "x", "ab") as other:
+            fcntl.flock(other, fcntl.LOCK_EX)
+            with pytest.raises(SinkError, match="locked by another writer") as caught:
+                await target.deliver(delivery())
+        assert not caught.value.permanent
+
+    async def test_a_delivery_that_was_given_up_is_not_written(self, tmp_path: Path) -> None:
+        """It is still owed, and will come again."""
+        with open(tmp_path / "x", "ab") as other:
+            fcntl.flock(other, fcntl.LOCK_EX)
+            with anyio.move_on_after(0.05):
+                await sink(tmp_path, "x", mode="append").deliver(delivery())
+        await sink(tmp_path, "x", mode="append").deliver(delivery(id="d2"))
+        assert [json.loads(line)["delivery"] for line in (tmp_path / "x").read_text().splitlines()] == ["d2"]
+
+
+class TestEscape:
+    """A relative path stays where it belongs."""
+
+    @pytest.mark.parametrize("mode", ["replace", "append"])
+    async def test_links_do_not_lead_out(self, tmp_path: Path, mode: str) -> None:
+        """Neither a folder's nor the file's own, and nothing is made on the way."""
+        out, outside = tmp_path / "out", tmp_path / "outside"
+        out.mkdir()
+        outside.mkdir()
+        (out / "folder").symlink_to(outside)
+        (out / "file").symlink_to(outside / "file")
+        for path in ("folder/x", "folder/new/x", "file"):
+            with pytest.raises(SinkError, match="leads it out of") as caught:
+                await sink(out, path, mode=mode).deliver(delivery())
+            assert caught.value.permanent
+        assert list(outside.iterdir()) == []
+
+    async def test_an_absolute_path_is_the_operators_word(self, tmp_path: Path) -> None:
+        """It may be anywhere."""
+        await sink(tmp_path / "out", str(tmp_path / "elsewhere/x")).deliver(delivery(b"x"))
+        assert (tmp_path / "elsewhere/x").read_bytes() == b"x"
+
+
+async def test_an_unwritable_folder_is_transient(tmp_path: Path) -> None:
+    """A folder can be put right, and the result is still owed."""
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(SinkError, match="file/x: ") as caught:
+        await sink(tmp_path, "file/x").deliver(delivery())
+    assert not caught.value.permanent
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Mount a file system of 64 KiB; only root can."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if (
+        os.geteuid() != 0
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder], capture_output=True).returncode
+    ):
+        pytest.skip("mounting takes root")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+@pytest.mark.parametrize("mode", ["replace", "append"])
+async def test_a_full_disk_leaves_everything_as_it_was(small_disk: Path, mode: str) -> None:
+    """The last good result must not be lost to one that does not fit."""
+    target = sink(small_disk, "x", mode=mode)
+    await target.deliver(delivery(b'"good"'))
+    before = (small_disk / "x").read_bytes()
+    with pytest.raises(SinkError, match="No space left on device") as caught:
+        await target.deliver(delivery(b"x" * 100_000))
+    assert not caught.value.permanent
+    assert (small_disk / "x").read_bytes() == before
+    assert [path.name for path in small_disk.iterdir()] == ["x"]
+    await target.deliver(delivery(b'"next"'))
+    assert b"next" in (small_disk / "x").read_bytes()
+
+
+class TestContent:
+    """What a body is."""
+
+    @given(
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+            lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+        )
+    )
+    def test_json_stays_what_it_is_on_one_line(self, value: object) -> None:
+        """However it was laid out."""
+        for laid_out in (json.dumps(value), json.dumps(value, indent=2, ensure_ascii=False)):
+            found = json_of(laid_out.encode(), "application/json; charset=utf-8")
+            assert found is not None
+            assert "\n" not in found
+            assert json.loads(found) == value
+
+    def test_numbers_keep_their_digits(self) -> None:
+        """A price must not become a binary fraction, nor an id be rounded."""
+        text = "[1.10,12345678901234567890123,1e999]"
+        assert json_of(text.encode(), "application/vnd.x+json") == text
+
+    @pytest.mark.parametrize(
+        "content", [b"{", b"", b"NaN", b"[Infinity]", b"\xff", b"[" * 100_000, b'"a\nb"', b"1 2", b"\xef\xbb\xbf1"]
+    )
+    def test_what_is_not_json_is_none(self, content: bytes) -> None:
+        """A line that holds it would break every reader."""
+        assert json_of(content, "application/json") is None
+
+    def test_the_type_has_a_say(self) -> None:
+        """A text that happens to be JSON is a text."""
+        assert json_of(b"1", "text/plain") is None
+        assert text_of(b"1", "text/plain; charset=punycode") == "1"
+        assert text_of(b"1", "application/octet-stream") is None
+        assert text_of(b"1", "") is None
+        assert text_of(b"\xff", "text/plain") is None
+        assert text_of(b"<a/>", "application/atom+xml") == "<a/>"
