@@ -103,5 +103,9 @@ class SinkError(FetchdError):
         self.permanent = permanent
 
 
+class StoreError(FetchdError):
+    """The store could not keep, or find, what it was asked for; the message names the file and the remedy."""
+
+
 class UserCodeError(FetchdError):
     """A function that the configuration names failed; the message holds its own traceback, without local values."""

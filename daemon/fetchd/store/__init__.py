@@ -3,32 +3,103 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 from fetchd.errors import Reason
-from fetchd.run import Delivery, Fetched, Report, Run
+from fetchd.run import Delivery, Fetched, Report, Run, Validators
 
-__all__ = ["Store"]
+__all__ = ["Lane", "Memory", "Owed", "Store"]
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What is remembered of a job's last result: enough to tell whether the next one is another.
+
+    ``owed`` and ``dead`` count its deliveries that are not made; while one is dead the job is fetched in full again.
+    """
+
+    validators: Validators = Validators()
+    sha256: str = ""
+    last_slot: datetime | None = None
+    last_success: datetime | None = None
+    owed: int = 0
+    owed_bytes: int = 0
+    dead: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """A delivery that is to be made, or was given up: what has been tried, and why it failed."""
+
+    delivery: Delivery
+    attempts: int
+    since: datetime
+    next_try: datetime
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """The deliveries that one sink of one job is owed, in their order. ``next_try`` is that of the first one."""
+
+    job: str
+    sink: str
+    count: int
+    bytes: int
+    next_try: datetime
 
 
 class Store(Protocol):
-    """The memory of one daemon, or of many that share a database."""
+    """The memory of one daemon, or of many that share a database.
+
+    What returns without await is kept in order with everything else, and written soon; what is awaited is kept when
+    it returns.
+
+    Raises:
+        StoreError: it could not be written or read, by any of the coroutines; what was to be kept is not.
+    """
+
+    def recall(self, job: str) -> Memory:
+        """Return what is remembered of ``job``; never waits."""
 
     async def claim(self, run: Run) -> bool:
         """Take the slot of ``run`` for this process; return whether it was still free."""
 
-    async def commit(self, run: Run, fetched: Fetched, deliveries: Sequence[Delivery]) -> None:
-        """Keep the result, its deliveries and its validators, in one transaction: from here on nothing is lost."""
+    async def commit(self, run: Run, fetched: Fetched, sinks: Sequence[str], now: datetime) -> Sequence[Delivery]:
+        """Keep the result, a delivery for each of ``sinks`` and the validators, in one transaction.
 
-    async def delivered(self, delivery: Delivery) -> None:
-        """Note that the sink has taken ``delivery``."""
+        From here on nothing is lost. The deliveries returned hold the body from where it is kept now; ``fetched``
+        need not be closed any more.
+        """
 
-    async def finish(self, report: Report) -> None:
-        """Note how a Run ended."""
+    def delivered(self, delivery: Delivery) -> None:
+        """Note that the sink has taken ``delivery``; with the last delivery of a result its body goes."""
+
+    def postponed(self, delivery: Delivery, attempts: int, next_try: datetime, error: str) -> None:
+        """Note that ``delivery`` failed for the time ``attempts``, and when it is to be tried again."""
+
+    def buried(self, delivery: Delivery, attempts: int, error: str) -> None:
+        """Give ``delivery`` up: a dead letter, kept until somebody replays or purges it."""
+
+    async def lanes(self) -> Sequence[Lane]:
+        """Return every lane that is owed something."""
+
+    async def first_owed(self, job: str, sink: str) -> Owed | None:
+        """Return the oldest delivery that a lane is owed."""
+
+    def finish(self, report: Report) -> None:
+        """Note how a Run ended: in the bounded history, and as the job's last success if it was one."""
 
     def skip(self, job: str, slot: datetime, reason: Reason) -> None:
-        """Count a slot that found no Run of its own; never waits."""
+        """Count a slot that found no Run of its own."""
+
+    async def history(self, job: str, limit: int) -> Sequence[Report]:
+        """Return the last ``limit`` reports of ``job``, the newest first."""
+
+    async def tidy(self) -> None:
+        """Let go of history beyond its bound, of unneeded files and of unused pages; called now and then."""
 
     async def aclose(self) -> None:
         """Write what is to be written and let go of everything."""
