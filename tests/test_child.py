@@ -12,7 +12,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from fetchd.child import TAIL, Child, Program, how_it_ended
+from fetchd.child import STATUS_LOST, TAIL, Child, Program, how_it_ended
 from tests.processes import alive, children, descriptors, until
 
 
@@ -44,6 +44,16 @@ async def test_a_signal_is_a_negative_status() -> None:
     assert how_it_ended(status) == "was ended by SIGSEGV"
     assert how_it_ended(3) == "exited with status 3"
     assert how_it_ended(-64 - 60) == "was ended by signal 124"
+
+
+async def test_a_lost_status_is_a_failure() -> None:
+    """Where SIGCHLD is ignored the kernel keeps no exit status; a failed command must not pass for a good one."""
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        status, stdout, _ = await run(sh("echo done; exit 1"))
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    assert (status, stdout) == (STATUS_LOST, "done")
 
 
 async def test_standard_input_is_fed_from_memory() -> None:

@@ -195,8 +195,7 @@ async def test_a_process_that_died_while_idle_is_replaced(workers: Workers) -> N
     """The kernel may have taken it for its memory."""
     first = await workers.call(users.pid, None)
     os.kill(first, signal.SIGKILL)
-    await until(lambda: not alive(first))
-    await asyncio.sleep(0.05)
+    await until(lambda: workers._waiting[0]._child.ended)
     assert await workers.call(users.pid, None) != first
 
 

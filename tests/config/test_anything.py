@@ -139,8 +139,8 @@ LIMITS = st.fixed_dictionaries({}, optional={"deadline": DEADLINES, "timeout": T
 DEFAULTS = st.fixed_dictionaries({}, optional={"deadline": DEADLINES, "timeout": TIMEOUTS, "headers": TOKENS})
 
 
-@given(DEFAULTS, st.sampled_from(SLOTS[:4]), st.sampled_from(SOURCES), st.sampled_from(SLOTS), LIMITS)
-def test_whatever_loads_fits_and_hides_its_secrets(*tables: dict[str, Any]) -> None:
+@given(st.tuples(DEFAULTS, st.sampled_from(SLOTS[:4]), st.sampled_from(SOURCES), st.sampled_from(SLOTS), LIMITS))
+def test_whatever_loads_fits_and_hides_its_secrets(tables: tuple[dict[str, Any], ...]) -> None:
     """The rules hold for every mixture of what is inherited and what is written."""
     defaults, usual, source, slots, limits = tables
     text = toml({"defaults": {**defaults, **usual}, "jobs": {"a": {**source, **slots, **limits}}})

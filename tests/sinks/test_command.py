@@ -153,10 +153,10 @@ async def test_what_cannot_be_started_is_permanent(tmp_path: Path) -> None:
     with pytest.raises(SinkError, match=r"cannot start true: .*nowhere") as caught:
         await sink(tmp_path, "true", cwd="nowhere").deliver(delivery())
     assert not caught.value.permanent
+    (tmp_path / "gone").write_bytes(b"x")
+    gone = delivery(tmp_path / "gone")
+    (tmp_path / "gone").unlink()
     with pytest.raises(SinkError, match=r"No such file or directory.*gone") as caught:
-        (tmp_path / "gone").write_bytes(b"x")
-        gone = delivery(tmp_path / "gone")
-        (tmp_path / "gone").unlink()
         await sink(tmp_path, "true").deliver(gone)
     assert not caught.value.permanent
 

@@ -83,8 +83,10 @@ async def test_a_good_answer_is_a_receipt(status: int) -> None:
 
 @pytest.mark.parametrize(
     ("status", "permanent"),
-    [(408, False), (425, False), (429, False), (500, False), (503, False), (599, False)]
-    + [(400, True), (401, True), (404, True), (410, True), (422, True), (199, True), (600, True)],
+    [
+        *((passing, False) for passing in (408, 425, 429, 500, 503, 599)),
+        *((lasting, True) for lasting in (199, 400, 401, 404, 410, 422, 600)),
+    ],
 )
 async def test_other_answers_say_whether_to_try_again(status: int, permanent: bool) -> None:
     """What the receiver does not want now it will not want later, unless it says otherwise."""

@@ -106,7 +106,7 @@ class Daemon(Frozen):
     """Bodies above it go to a spool file."""
     shutdown_grace: Duration = 20.0
     """How long Runs may go on after the process was asked to stop."""
-    stall_timeout: Annotated[Duration, Field(ge=1)] = 30.0
+    stall_timeout: Annotated[Duration, Field(ge=1)] = 20.0
     """A loop that has not turned for so long is replaced: stacks are dumped, and the process exits to be restarted."""
     python_path: Annotated[tuple[_Folder, ...], Listed] = ()
     """Folders that functions are imported from, besides Python's own; relative to the configuration file."""

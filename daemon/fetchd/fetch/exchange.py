@@ -1,4 +1,4 @@
-"""One HTTP exchange in progress: which phase it is in, how long that may take, and what has come so far."""
+"""An attempt in progress: which phase its HTTP exchange is in, how long that may take, and what has come so far."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Limits:
 
 
 class Exchange:
-    """The one mutable record of an exchange. Each phase has a wall of its own, below the deadline of the Run."""
+    """The one mutable record of an attempt, its redirects included. Each phase has a wall, below the Run's deadline."""
 
     __slots__ = ("_entered", "_scope", "_started", "limits", "phase", "progress")
 
@@ -68,7 +68,7 @@ class Exchange:
         self._started = self._entered = time.monotonic()
 
     def elapsed(self) -> float:
-        """Return the seconds since the exchange began."""
+        """Return the seconds since the attempt began."""
         return time.monotonic() - self._started
 
     def timeout_of(self, phase: Phase) -> float:

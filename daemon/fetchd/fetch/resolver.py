@@ -16,7 +16,8 @@ REMEMBERED: Final = 1024
 FOUND_FOR: Final = 10.0
 MISSING_FOR: Final = 1.0
 
-_Key = tuple[str, int, socket.AddressFamily]
+_Key = tuple[str, socket.AddressFamily]
+_Answer = list[ResolveResult] | OSError
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +36,8 @@ class Resolver(AbstractResolver):
         self._ask = ask or AsyncResolver(
             nameservers=list(names.nameservers) or None, timeout=names.timeout, tries=names.attempts
         )
-        self._answers: OrderedDict[_Key, tuple[float, list[ResolveResult] | OSError]] = OrderedDict()
-        self._asking: dict[_Key, asyncio.Task[list[ResolveResult]]] = {}
+        self._answers: OrderedDict[_Key, tuple[float, _Answer]] = OrderedDict()
+        self._asking: dict[_Key, asyncio.Task[_Answer]] = {}
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
@@ -46,16 +47,16 @@ class Resolver(AbstractResolver):
         Raises:
             OSError: it has none, or no server answered.
         """
-        key = (host, port, family)
-        if (answer := self._remembered(key)) is not None:
-            if isinstance(answer, OSError):
-                raise OSError(*answer.args)
-            return answer
-        task = self._asking.get(key)
-        if task is None:
-            task = asyncio.create_task(self._look_up(key), name=f"dns {host}")
-            self._asking[key] = task
-        return await asyncio.shield(task)
+        key = (host, family)
+        answer = self._remembered(key)
+        if answer is None:
+            task = self._asking.get(key)
+            if task is None:
+                task = self._asking[key] = asyncio.create_task(self._look_up(key), name=f"dns {host}")
+            answer = await asyncio.shield(task)  # others may wait for the same name
+        if isinstance(answer, OSError):
+            raise OSError(*answer.args)
+        return [address | {"port": port} for address in answer]
 
     async def close(self) -> None:
         """Give up every question."""
@@ -65,26 +66,28 @@ class Resolver(AbstractResolver):
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._ask.close()
 
-    def _remembered(self, key: _Key) -> list[ResolveResult] | OSError | None:
-        found = self._answers.get(key)
-        if found is None or found[0] < time.monotonic():
-            return None
-        return found[1]
+    def _remembered(self, key: _Key) -> _Answer | None:
+        until, answer = self._answers.get(key, (0.0, None))
+        return answer if time.monotonic() < until else None
 
-    async def _look_up(self, key: _Key) -> list[ResolveResult]:
+    async def _look_up(self, key: _Key) -> _Answer:
+        """Ask for the name. A failure is returned, not raised: all who waited for it may have gone."""
+        host, family = key
+        answer: _Answer
         try:
-            addresses = await self._ask.resolve(*key)
+            answer = await self._ask.resolve(host, 0, family)
         except OSError as error:
-            self._remember(key, OSError(*error.args), MISSING_FOR)
-            raise
-        else:
-            self._remember(key, addresses, FOUND_FOR)
-            return addresses
+            answer = OSError(*error.args)
+        except ValueError as error:
+            answer = OSError(None, f"not a name: {error}")
         finally:
             del self._asking[key]
+        self._remember(key, answer)
+        return answer
 
-    def _remember(self, key: _Key, answer: list[ResolveResult] | OSError, seconds: float) -> None:
-        self._answers[key] = (time.monotonic() + seconds, answer)
+    def _remember(self, key: _Key, answer: _Answer) -> None:
+        kept_for = MISSING_FOR if isinstance(answer, OSError) else FOUND_FOR
+        self._answers[key] = (time.monotonic() + kept_for, answer)
         self._answers.move_to_end(key)
         while len(self._answers) > REMEMBERED:
             self._answers.popitem(last=False)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fetchd.body import BodyWriter, MemoryBudget
+from fetchd.body import Body, BodyWriter, MemoryBudget
+from fetchd.errors import FetchError, Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +18,19 @@ class Spool:
     above: int
     budget: MemoryBudget
 
-    def writer(self) -> BodyWriter:
-        """Return a writer for one body."""
-        return BodyWriter(self.budget, self.folder, spool_above=self.above)
+    async def keep(self, pieces: AsyncIterable[bytes]) -> Body:
+        """Return the body that ``pieces`` make up.
+
+        Raises:
+            FetchError: the spool file cannot be written.
+        """
+        writer = BodyWriter(self.budget, self.folder, spool_above=self.above)
+        try:
+            async for piece in pieces:
+                await writer.write(piece)
+            return await writer.finish()
+        except OSError as error:
+            message = f"cannot spool the body in {self.folder}: {error.strerror or error}"
+            raise FetchError(Reason.LOCAL_RESOURCE, message, transient=True, phase="body") from error
+        finally:
+            writer.abort()

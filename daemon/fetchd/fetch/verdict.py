@@ -2,28 +2,48 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import httpx
 
 from fetchd.errors import FetchError, Reason
+from fetchd.fetch.exchange import Exchange
 from fetchd.job import Expect
 
-_TRANSIENT_STATUS = frozenset({408, 425, 500, 502, 503, 504})
+_TRANSIENT: Final = frozenset({408, 425, 500, 502, 503, 504})
 
 
-def objection(expect: Expect, response: httpx.Response) -> FetchError | None:
-    """Return why ``response`` is not the result that was expected; None if it is."""
+def judge(response: httpx.Response, expect: Expect, exchange: Exchange) -> None:
+    """Let ``response`` pass if it is the result that was expected.
+
+    Raises:
+        FetchError: it is not; transient where another attempt may be answered otherwise.
+    """
     status = response.status_code
     wanted = status in expect.status if expect.status else 200 <= status <= 299
     if not wanted:
         # A server that names a time to come back wants no attempt before it.
-        transient = status in _TRANSIENT_STATUS and "retry-after" not in response.headers
-        return FetchError(_reason(status), f"the server answered {status}", transient=transient, status=status)
+        transient = status in _TRANSIENT and "retry-after" not in response.headers
+        raise _error(_reason(status), f"the server answered {status}", transient, response, exchange)
+    if expect.content_type is None:
+        return
     declared = response.headers.get("content-type", "")
-    media_type = declared.partition(";")[0].strip().lower()
-    if expect.content_type is not None and media_type != expect.content_type.lower():
+    if declared.partition(";")[0].strip().lower() != expect.content_type.lower():
         message = f'the content type is "{declared[:100]}", not "{expect.content_type}"'
-        return FetchError(Reason.UNEXPECTED, message, transient=False, status=status)
-    return None
+        raise _error(Reason.UNEXPECTED, message, False, response, exchange)
+
+
+def _error(
+    reason: Reason, message: str, transient: bool, response: httpx.Response, exchange: Exchange
+) -> FetchError:
+    return FetchError(
+        reason,
+        message,
+        transient=transient,
+        phase=str(exchange.phase),
+        elapsed=exchange.elapsed(),
+        status=response.status_code,
+    )
 
 
 def _reason(status: int) -> Reason:
