@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
@@ -14,25 +14,33 @@ from structlog.testing import capture_logs
 from fetchd.clock import SystemClock
 from fetchd.errors import FetchError, Reason, SinkError, UserCodeError
 from fetchd.job import Job
-from fetchd.run import Fetched, Outcome, Progress, Report
-from fetchd.runner import Runner, Sinks, TooManyStuckError
+from fetchd.outbox import Outbox
+from fetchd.run import Delivery, Fetched, Outcome, Progress, Report, Run, Validators
+from fetchd.runner import Runner, TooManyStuckError
+from fetchd.sinks import Sink
 from fetchd.store.memory import MemoryStore
-from tests.fakes import FakeFetcher, FakeSink, fetched
+from tests.fakes import FailingStore, FakeFetcher, FakeSink, fetched, targets
+from tests.processes import until
 
 SLOT = datetime(2026, 3, 1, tzinfo=UTC)
 
 
-def job(name: str = "rates", deadline: str = "200ms") -> Job:
+def job(name: str = "rates", deadline: str = "200ms", **keys: object) -> Job:
     """Return a job with a short deadline."""
-    return Job.model_validate({"name": name, "url": "http://upstream.test/", "deadline": deadline})
+    return Job.model_validate({"name": name, "url": "http://upstream.test/", "deadline": deadline, **keys})
 
 
 def runner_of(
-    fetcher: FakeFetcher, sinks: Sinks | None = None, *, max_concurrent: int = 10
+    fetcher: FakeFetcher,
+    sinks: Mapping[str, Sink] | None = None,
+    *,
+    max_concurrent: int = 10,
+    store: MemoryStore | None = None,
 ) -> tuple[Runner, MemoryStore]:
-    """Return a runner over ``fetcher`` and the store that it reports to."""
-    store = MemoryStore()
-    return Runner(fetcher, sinks or {}, store, SystemClock(), max_concurrent=max_concurrent), store
+    """Return a runner over ``fetcher``, with ``sinks`` for the job rates, and the store that it reports to."""
+    store = MemoryStore() if store is None else store
+    outbox = Outbox(store, targets({"rates": sinks or {}}), SystemClock())
+    return Runner(fetcher, outbox, store, SystemClock(), max_concurrent=max_concurrent), store
 
 
 @asynccontextmanager
@@ -46,11 +54,21 @@ async def backstopped(runner: Runner) -> AsyncIterator[asyncio.Task[None]]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def one(runner: Runner, a_job: Job | None = None) -> Report:
+async def one(runner: Runner, a_job: Job | None = None, *, hour: int = 0) -> Report:
     """Run once and return the report."""
-    report = await asyncio.create_task(runner.run(a_job or job(), SLOT))
+    report = await asyncio.create_task(runner.run(a_job or job(), SLOT.replace(hour=hour)))
     assert report is not None
     return report
+
+
+def bringing(*results: Fetched) -> FakeFetcher:
+    """Return a fetcher that brings ``results``, one after the other."""
+    left = list(results)
+
+    async def bring(_job: Job, _progress: Progress) -> Fetched:
+        return left.pop(0)
+
+    return FakeFetcher(bring)
 
 
 async def hang(_job: Job, _progress: Progress) -> Fetched:
@@ -68,7 +86,7 @@ async def succeed(_job: Job, progress: Progress) -> Fetched:
 async def test_a_result_reaches_every_sink_in_order() -> None:
     """The happy way: fetched, committed, delivered, reported, in one canonical line."""
     first, second = FakeSink(), FakeSink()
-    runner, store = runner_of(FakeFetcher(succeed), {"rates": [("first", first), ("second", second)]})
+    runner, store = runner_of(FakeFetcher(succeed), {"first": first, "second": second})
     with capture_logs() as lines:
         report = await one(runner)
     assert (report.outcome, report.status, report.attempts, report.bytes) == (Outcome.SUCCEEDED, 200, 1, 2)
@@ -105,7 +123,8 @@ async def test_every_failure_of_the_fetch_has_its_reason(error: Exception, outco
     async def fail(_job: Job, _progress: Progress) -> Fetched:
         raise error
 
-    report = await one(runner_of(FakeFetcher(fail))[0])
+    with capture_logs():  # drawing a traceback for a person takes longer than the deadline is
+        report = await one(runner_of(FakeFetcher(fail))[0])
     assert (report.outcome, report.reason) == (outcome, reason)
     assert str(error) in report.message
 
@@ -117,7 +136,7 @@ async def test_nothing_new_is_a_good_outcome() -> None:
         return None
 
     sink = FakeSink()
-    report = await one(runner_of(FakeFetcher(nothing), {"rates": [("file", sink)]})[0])
+    report = await one(runner_of(FakeFetcher(nothing), {"file": sink})[0])
     assert report.outcome is Outcome.UNCHANGED
     assert not sink.taken
 
@@ -126,7 +145,7 @@ async def test_the_first_failing_sink_ends_the_run() -> None:
     """Sinks are served in order: what comes after a failure must not overtake it."""
     before, after = FakeSink(), FakeSink()
     failing = FakeSink(SinkError("the disk is full"))
-    runner, _ = runner_of(FakeFetcher(succeed), {"rates": [("a", before), ("b", failing), ("c", after)]})
+    runner, _ = runner_of(FakeFetcher(succeed), {"a": before, "b": failing, "c": after})
     report = await one(runner)
     assert (report.outcome, report.reason) == (Outcome.DELIVERY_FAILED, Reason.SINK)
     assert report.message == "b: the disk is full"
@@ -142,7 +161,7 @@ async def test_the_deadline_ends_a_hung_fetch() -> None:
 
 async def test_the_deadline_covers_the_deliveries() -> None:
     """A sink that hangs must not hold the Run longer than an upstream may."""
-    runner, _ = runner_of(FakeFetcher(succeed), {"rates": [("command", FakeSink(hang=True))]})
+    runner, _ = runner_of(FakeFetcher(succeed), {"command": FakeSink(hang=True)})
     report = await one(runner)
     assert (report.outcome, report.reason) == (Outcome.DEADLINE_EXCEEDED, Reason.SINK)
     assert report.phase == "deliver:command"
@@ -152,7 +171,7 @@ async def test_time_spent_without_giving_way_counts() -> None:
     """Code that blocks past the deadline and then returns in peace was late all the same."""
 
     async def burn(_job: Job, _progress: Progress) -> Fetched:
-        time.sleep(0.06)  # noqa: ASYNC251 - blocking the loop is the point
+        time.sleep(0.06)
         return fetched()
 
     report = await one(runner_of(FakeFetcher(burn))[0], job(deadline="50ms"))
@@ -190,8 +209,7 @@ async def test_a_run_that_cannot_be_cancelled_is_given_up() -> None:
     runner, store = runner_of(FakeFetcher(stubborn), max_concurrent=1)
     async with backstopped(runner):
         task = asyncio.create_task(runner.run(job(), SLOT))
-        while not store.reports:
-            await asyncio.sleep(0.01)
+        await until(lambda: store.reports)
         report = store.reports["rates"][0]
         assert (report.outcome, report.reason) == (Outcome.DEADLINE_EXCEEDED, Reason.STUCK)
         assert await runner.run(job(), SLOT) is None
@@ -201,7 +219,7 @@ async def test_a_run_that_cannot_be_cancelled_is_given_up() -> None:
         assert await task is None
         again = await runner.run(job(), SLOT.replace(hour=1))
         assert again is not None
-        assert again.outcome is Outcome.SUCCEEDED
+        assert again.outcome is Outcome.UNCHANGED  # what came late was kept and delivered all the same
 
 
 async def test_too_many_stuck_runs_end_the_process() -> None:
@@ -284,7 +302,7 @@ async def test_random_cancellations_leave_nothing_behind() -> None:
             await asyncio.sleep(0)
         return fetched()
 
-    runner, _ = runner_of(FakeFetcher(steps), {"rates": [("a", FakeSink())]}, max_concurrent=1)
+    runner, _ = runner_of(FakeFetcher(steps), {"a": FakeSink()}, max_concurrent=1)
     for turns in range(12):
         task = asyncio.create_task(runner.run(job(), SLOT))
         for _ in range(turns):
@@ -294,3 +312,154 @@ async def test_random_cancellations_leave_nothing_behind() -> None:
         assert runner.in_flight == 0
         store_slot = datetime(2026, 3, 2, tzinfo=UTC)
         assert await runner.run(job(), store_slot.replace(hour=turns)) is not None
+
+
+class TestBacklog:
+    """A job whose sinks take nothing must not fetch for ever."""
+
+    @pytest.mark.parametrize("limit", [{"backlog": 2}, {"backlog_size": "2B"}])
+    async def test_a_full_backlog_skips_the_slot(self, limit: dict[str, object]) -> None:
+        """Before anything is fetched; it is counted and said like every skip, and ends with the backlog."""
+        sink = FakeSink(SinkError("down"))
+        fetcher = bringing(fetched(b"1"), fetched(b"2"), fetched(b"3"))
+        runner, store = runner_of(fetcher, {"file": sink})
+        for hour in (0, 1):
+            assert (await one(runner, job(**limit), hour=hour)).outcome is Outcome.DELIVERY_FAILED
+        with capture_logs() as lines:
+            assert await runner.run(job(**limit), SLOT.replace(hour=2)) is None
+        assert store.skipped["rates", Reason.BACKLOG] == 1
+        assert [(line["event"], line["reason"]) for line in lines] == [("slot_skipped", "backlog")]
+        assert len(fetcher.validators) == 2
+        for owed in list(store.owed.values()):
+            store.delivered(owed.delivery)
+        assert await runner.run(job(**limit), SLOT.replace(hour=3)) is not None
+
+    async def test_dead_letters_count_as_well(self) -> None:
+        """They are kept until somebody looks: a receiver that refuses everything must not fill the disk."""
+        runner, store = runner_of(FakeFetcher(succeed), {"file": FakeSink(SinkError("no", permanent=True))})
+        for hour in (0, 1):
+            await one(runner, job(backlog=2), hour=hour)
+        assert await runner.run(job(backlog=2), SLOT.replace(hour=2)) is None
+        assert (len(store.dead), store.skipped["rates", Reason.BACKLOG]) == (2, 1)
+
+
+class TestUnchanged:
+    """Nothing new is nothing to deliver, as long as what was last has arrived or will."""
+
+    async def test_the_same_content_is_not_delivered_again(self) -> None:
+        """Servers without validators send it each time; so do functions."""
+        sink = FakeSink()
+        runner, _ = runner_of(bringing(fetched(b"1"), fetched(b"1"), fetched(b"2")), {"file": sink})
+        outcomes = [(await one(runner, hour=hour)).outcome for hour in range(3)]
+        assert outcomes == [Outcome.SUCCEEDED, Outcome.UNCHANGED, Outcome.SUCCEEDED]
+        assert len(sink.taken) == 2
+
+    async def test_the_last_validators_are_sent(self) -> None:
+        """Those of the same content too: a file that was written anew is asked for with its new date."""
+        fetcher = bringing(fetched(b"1", '"a"'), fetched(b"1", '"b"'), fetched(b"2"), fetched(b"3"))
+        runner, _ = runner_of(fetcher, {"file": FakeSink()})
+        for hour in range(4):
+            await one(runner, hour=hour)
+        assert [validators.etag for validators in fetcher.validators] == [None, '"a"', '"b"', None]
+
+    async def test_a_result_that_is_owed_counts(self) -> None:
+        """It will arrive: fetching it again would deliver it twice."""
+        runner, store = runner_of(bringing(fetched(b"1"), fetched(b"1")), {"file": FakeSink(SinkError("down"))})
+        await one(runner)
+        assert (await one(runner, hour=1)).outcome is Outcome.UNCHANGED
+        assert len(store.owed) == 1
+
+    async def test_a_dead_letter_makes_the_job_fetch_in_full(self) -> None:
+        """Else the sink that has given the result up would never see it, as long as it stays the same."""
+        sink = FakeSink(SinkError("no", permanent=True))
+        fetcher = bringing(fetched(b"1", '"a"'), fetched(b"1", '"a"'))
+        runner, _ = runner_of(fetcher, {"file": sink})
+        await one(runner)
+        sink.error = None
+        assert (await one(runner, hour=1)).outcome is Outcome.SUCCEEDED
+        assert fetcher.validators[1] == Validators()
+        assert len(sink.taken) == 1
+
+    async def test_a_result_that_could_not_be_kept_does_not_count(self) -> None:
+        """What is remembered is an older one: if that comes back, the sink has to be told."""
+        store, sink = FailingStore(), FakeSink()
+        fetcher = bringing(fetched(b"old", '"old"'), fetched(b"new"), fetched(b"old"), fetched(b"old"))
+        runner, _ = runner_of(fetcher, {"file": sink}, store=store)
+        await one(runner)
+        store.full = True
+        assert (await one(runner, hour=1)).outcome is Outcome.SUCCEEDED
+        store.full = False
+        assert (await one(runner, hour=2)).outcome is Outcome.SUCCEEDED
+        assert fetcher.validators[2] == Validators()
+        assert (await one(runner, hour=3)).outcome is Outcome.UNCHANGED
+        assert [await delivery.fetched.body.read() for delivery in sink.taken[::2]] == [b"old", b"old"]
+
+    @pytest.mark.parametrize(
+        ("keys", "sent"),
+        [({"on_unchanged": "deliver"}, None), ({"method": "POST"}, None), ({"method": "HEAD"}, '"a"')],
+    )
+    async def test_where_the_content_says_nothing(self, keys: dict[str, object], sent: str | None) -> None:
+        """Who wants each result gets it; a POST is answered, not fetched; a HEAD has no content to compare."""
+        fetcher = bringing(fetched(b"", '"a"'), fetched(b"", '"a"'))
+        runner, _ = runner_of(fetcher, {"file": FakeSink()})
+        outcomes = [(await one(runner, job(**keys), hour=hour)).outcome for hour in (0, 1)]
+        assert outcomes == [Outcome.SUCCEEDED, Outcome.SUCCEEDED]
+        assert fetcher.validators[1].etag == sent
+
+
+class TestStore:
+    """What the store does, and does not do, to a Run."""
+
+    async def test_a_full_disk_does_not_stop_the_fetching(self) -> None:
+        """The slot is run though it cannot be claimed, and delivered though it cannot be kept."""
+        store, sink = FailingStore(), FakeSink()
+        store.full = True
+        runner, _ = runner_of(FakeFetcher(succeed), {"file": sink}, store=store)
+        assert (await one(runner)).outcome is Outcome.SUCCEEDED
+        sink.error = SinkError("down")
+        report = await one(runner, hour=1)
+        assert (report.outcome, report.reason) == (Outcome.DELIVERY_FAILED, Reason.SINK)
+        assert "could not be kept" in report.message
+
+    async def test_a_commit_that_outlasts_the_deadline_is_seen_to_its_end(self) -> None:
+        """The Run ends in time and blames the disk; the result is kept, and delivered by the outbox."""
+        release = asyncio.Event()
+
+        class SlowStore(MemoryStore):
+            async def commit(
+                self, run: Run, fetched: Fetched, sinks: Sequence[str], now: datetime
+            ) -> Sequence[Delivery]:
+                await release.wait()
+                return await super().commit(run, fetched, sinks, now)
+
+        store, sink = SlowStore(), FakeSink()
+        outbox = Outbox(store, targets({"rates": {"file": sink}}), SystemClock())
+        runner = Runner(FakeFetcher(succeed), outbox, store, SystemClock(), max_concurrent=1)
+        report = await one(runner, job(deadline="50ms"))
+        assert (report.outcome, report.reason) == (Outcome.DEADLINE_EXCEEDED, Reason.LOCAL_RESOURCE)
+        task = asyncio.create_task(outbox.run())
+        release.set()
+        await until(lambda: sink.taken)
+        await outbox.drain(0.0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    async def test_a_slot_that_is_taken_is_not_run(self) -> None:
+        """Two slots of one name are one, whoever fires them."""
+        fetcher = FakeFetcher(succeed)
+        runner, _ = runner_of(fetcher)
+        await one(runner)
+        assert await runner.run(job(), SLOT) is None
+        assert len(fetcher.validators) == 1
+
+    @pytest.mark.parametrize("turns", range(10))
+    async def test_a_run_that_is_cancelled_at_any_step_keeps_its_report(self, turns: int) -> None:
+        """Once it has begun, it ends in the history, however it ends."""
+        runner, store = runner_of(FakeFetcher(succeed), {"file": FakeSink()})
+        task = asyncio.create_task(runner.run(job(), SLOT))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        (report,) = await asyncio.gather(task, return_exceptions=True)
+        if turns:
+            assert list(store.reports["rates"]) == [report]

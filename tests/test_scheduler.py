@@ -18,9 +18,11 @@ from fetchd import scheduler as room
 from fetchd.clock import SystemClock
 from fetchd.errors import Reason
 from fetchd.job import Job
+from fetchd.outbox import Outbox
 from fetchd.run import Outcome, Progress
 from fetchd.runner import Runner
-from fetchd.scheduler import Scheduler
+from fetchd.schedule import schedule_of
+from fetchd.scheduler import CATCH_UP_WITHIN, Scheduler, catch_up_after, missed_slot
 from fetchd.store.memory import MemoryStore
 from tests.fakes import FakeFetcher
 
@@ -95,7 +97,7 @@ async def test_a_thousand_slots_against_a_hung_upstream() -> None:
         await asyncio.Event().wait()
 
     store = MemoryStore()
-    runner = Runner(FakeFetcher(hang), {}, store, SystemClock(), max_concurrent=10)
+    runner = Runner(FakeFetcher(hang), Outbox(store, {}, SystemClock()), store, SystemClock(), max_concurrent=10)
     # Shorter than a configuration may have it, so that a thousand slots take seconds.
     hung = job("hung").model_copy(update={"interval": 0.003, "deadline": 60.0})
     scheduler = Scheduler(runner.run, runner.skip, SystemClock())
@@ -227,3 +229,58 @@ async def test_ten_thousand_jobs_are_armed_quickly() -> None:
     async with running(starts, *(job(f"job-{number}", "1h") for number in range(10_000))) as scheduler:
         assert scheduler.next_slot() is not None
         assert len(scheduler.next_slots()) == 10_000
+
+
+class TestCatchUp:
+    """A slot that passed while the daemon was down."""
+
+    NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+
+    def test_the_latest_of_the_missed_slots_is_run(self) -> None:
+        """However many there were: the result of now is the same for all of them."""
+        daily = job("a", "1h", catch_up=True)
+        latest = schedule_of(daily).latest(self.NOW)
+        assert latest is not None
+        assert missed_slot(daily, self.NOW - timedelta(days=3), self.NOW) == latest
+        assert missed_slot(daily, latest, self.NOW) is None
+
+    @pytest.mark.parametrize(
+        ("keys", "last"),
+        [
+            ({}, NOW - timedelta(days=3)),
+            ({"catch_up": True}, None),
+            ({"catch_up": True}, NOW + timedelta(days=3)),
+            ({"catch_up": True, "interval": "10ms"}, NOW - timedelta(days=3)),
+        ],
+    )
+    def test_there_is_nothing_to_catch_up_with(self, keys: dict[str, object], last: datetime | None) -> None:
+        """Not asked for; never run before; a clock that was ahead; the next slot comes first anyway."""
+        assert missed_slot(job("a", **{"interval": "1h", **keys}), last, self.NOW) is None
+
+    def test_jobs_are_spread(self) -> None:
+        """A thousand jobs that catch up at once would be the herd that their phases avoid."""
+        delays = [catch_up_after(f"job-{number}") for number in range(1000)]
+        assert 0.0 <= min(delays) < 0.1 * CATCH_UP_WITHIN < 0.9 * CATCH_UP_WITHIN < max(delays) <= CATCH_UP_WITHIN
+
+    async def test_it_is_run_once_beside_the_schedule(self) -> None:
+        """With the slot that was missed, and not while a Run of the job is alive."""
+        release = asyncio.Event()
+        starts = Starts(release.wait)
+        name = min((f"job-{number}" for number in range(2000)), key=catch_up_after)  # at once, as good as
+        scheduler = Scheduler(starts.start, starts.skip, SystemClock())
+        scheduler.start([job(name, "1h")], {name: self.NOW})
+        await starts.until(lambda: bool(starts.slots))
+        scheduler._catch_up(name, self.NOW)
+        assert starts.skipped == {name: 1}
+        release.set()
+        assert starts.slots == [(name, self.NOW)]
+        await scheduler.close()
+
+    async def test_a_stop_comes_first(self) -> None:
+        """Nothing begins once the daemon stops."""
+        starts = Starts()
+        scheduler = Scheduler(starts.start, starts.skip, SystemClock())
+        scheduler.start([job("a", "1h")], {"a": self.NOW})
+        timers = list(scheduler._missed)
+        await scheduler.close()
+        assert [timer.cancelled() for timer in timers] == [True]

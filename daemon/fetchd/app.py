@@ -6,8 +6,9 @@ import asyncio
 import os
 import signal
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -18,37 +19,45 @@ from fetchd import __version__
 from fetchd.body import MemoryBudget
 from fetchd.clock import SystemClock
 from fetchd.config import Config, ignored_environment
-from fetchd.errors import StateError
+from fetchd.errors import Reason, StateError, StoreError
 from fetchd.fetch.client import ClientOptions, open_transport
 from fetchd.fetch.fetcher import Fetcher
 from fetchd.fetch.resolver import Names
 from fetchd.fetch.spool import Spool
 from fetchd.instance import hold
 from fetchd.job import Job
-from fetchd.run import Report
-from fetchd.runner import Runner, Sinks, TooManyStuckError
-from fetchd.scheduler import Scheduler
-from fetchd.sinks import Outgoing, Resources, Sink
+from fetchd.outbox import Outbox
+from fetchd.run import Outcome, Report, Run
+from fetchd.runner import Runner, TooManyStuckError
+from fetchd.scheduler import Scheduler, missed_slot
+from fetchd.sinks import Outgoing, Resources
 from fetchd.sinks.kinds import open_sink
 from fetchd.stall import Heartbeat, last_stall
 from fetchd.store import Store
 from fetchd.store.memory import MemoryStore
+from fetchd.store.schema import set_aside
+from fetchd.store.sqlite import SqliteStore, open_sqlite_store
 from fetchd.systemd import Notifier
+from fetchd.targets import Sinks, Target
 from fetchd.worker import Workers
 
 log = structlog.get_logger()
 
 EXIT_STUCK: Final = 70
+TIDY_EVERY: Final = 60.0
 LEAVE_WITHIN: Final = 2.0
 """Seconds that code which ignores its cancellation has to let go of the process once everything else is closed."""
 
 
-async def serve(config: Config, environment: Mapping[str, str]) -> int:
+async def serve(config: Config, environment: Mapping[str, str], *, new_state: bool = False) -> int:
     """Run the daemon until it is told to stop; return the exit status.
+
+    With ``new_state`` what is kept is set aside first.
 
     Raises:
         InstanceError: another process holds the state directory.
         StateError: the state directory cannot be used.
+        StoreError: what it keeps cannot be used.
     """
     state_dir = config.daemon.state_dir
     clock = SystemClock()
@@ -59,20 +68,20 @@ async def serve(config: Config, environment: Mapping[str, str]) -> int:
         stack.callback(notifier.close)
         stack.enter_context(hold(state_dir))
         _say_start(config, environment)
-        store = MemoryStore()
-        stack.push_async_callback(store.aclose)
-        runner = await stack.enter_async_context(open_runner(config, store))
+        if new_state and (aside := set_aside(state_dir, clock.now())):
+            log.warning("state_set_aside", path=str(aside))
+        store = await stack.enter_async_context(_durable(config))
+        runner, outbox = await stack.enter_async_context(open_runner(config, store))
         scheduler = Scheduler(runner.run, runner.skip, clock)
         heartbeat = Heartbeat(state_dir, notifier.watchdog, stall_timeout=config.daemon.stall_timeout)
+        watches = (heartbeat.run(), scheduler.guard(), runner.backstop(), outbox.run(), _tidy(store))
         try:
             async with asyncio.TaskGroup() as watchers:
-                tasks = [
-                    watchers.create_task(watch) for watch in (heartbeat.run(), scheduler.guard(), runner.backstop())
-                ]
-                scheduler.start(config.jobs.values())
+                tasks = [watchers.create_task(watch) for watch in watches]
+                scheduler.start(config.jobs.values(), _missed(config, store))
                 _say_ready(config, scheduler, notifier)
                 await stop.wait()
-                await _drain(config, notifier, scheduler, runner)
+                await _drain(config, notifier, scheduler, runner, outbox)
                 for task in tasks:
                     task.cancel()
         except* TooManyStuckError as group:
@@ -84,22 +93,44 @@ async def serve(config: Config, environment: Mapping[str, str]) -> int:
 
 
 async def run_once(config: Config, job: Job, sinks: Sinks | None = None) -> Report:
-    """Run ``job`` now, with its deliveries, or with those of ``sinks`` in their place, and return how it ended."""
+    """Run ``job`` now, with its deliveries, or with those of ``sinks`` in their place, and return how it ended.
+
+    With ``sinks`` nothing is kept, and nothing that is kept counts.
+    """
+    slot = datetime.now(UTC)
     async with AsyncExitStack() as stack:
-        store = MemoryStore()
-        runner = await stack.enter_async_context(open_runner(config, store, sinks))
+        store: Store = await stack.enter_async_context(_durable(config) if sinks is None else _forgetful())
+        runner, _ = await stack.enter_async_context(open_runner(config, store, sinks))
         backstop = asyncio.create_task(runner.backstop())
         stack.callback(backstop.cancel)
-        run = asyncio.create_task(runner.run(job, datetime.now(UTC)))
+        run = asyncio.create_task(runner.run(job, slot))
         await asyncio.wait({run, backstop}, return_when=asyncio.FIRST_COMPLETED)
         report = run.result() if run.done() else None
         _leave_soon(1)
-        return report or store.reports[job.name][-1]
+        return report or await _told_of(store, job, slot)
+
+
+async def _told_of(store: Store, job: Job, slot: datetime) -> Report:
+    """Return how a Run ended that has returned nothing: it is stuck, or there was none."""
+    for report in await store.history(job.name, 1):
+        if report.run.slot == slot:
+            return report
+    message = "too much of what it has fetched is not delivered; a running daemon tries again"
+    return Report(Run("", job.name, slot), Outcome.SKIPPED, Reason.BACKLOG, message)
+
+
+def _durable(config: Config) -> AbstractAsyncContextManager[SqliteStore]:
+    history = config.daemon.history
+    return open_sqlite_store(config.daemon.state_dir, history=history, failures=history)
+
+
+def _forgetful() -> AbstractAsyncContextManager[MemoryStore]:
+    return aclosing(MemoryStore())
 
 
 @asynccontextmanager
-async def open_runner(config: Config, store: Store, sinks: Sinks | None = None) -> AsyncIterator[Runner]:
-    """Open everything that Runs need: folders, connections, workers and sinks."""
+async def open_runner(config: Config, store: Store, sinks: Sinks | None = None) -> AsyncIterator[tuple[Runner, Outbox]]:
+    """Open everything that Runs and deliveries need: folders, connections, workers and sinks."""
     daemon = config.daemon
     spool = Spool(_spool_folder(daemon.state_dir), daemon.spool_above, MemoryBudget(daemon.memory_budget))
     names = Names(tuple(config.dns.nameservers), config.dns.timeout, config.dns.attempts)
@@ -110,7 +141,10 @@ async def open_runner(config: Config, store: Store, sinks: Sinks | None = None) 
         fetcher = Fetcher(transport, spool, workers)
         if sinks is None:
             sinks = await stack.enter_async_context(_open_sinks(config, fetcher, workers))
-        yield Runner(fetcher, sinks, store, SystemClock(), max_concurrent=daemon.max_concurrent_runs)
+        clock = SystemClock()
+        outbox = Outbox(store, sinks, clock)
+        await outbox.load()
+        yield Runner(fetcher, outbox, store, clock, max_concurrent=daemon.max_concurrent_runs), outbox
 
 
 @asynccontextmanager
@@ -121,26 +155,47 @@ async def _open_sinks(config: Config, fetcher: Fetcher, workers: Workers) -> Asy
     out = config.daemon.state_dir / "out"
     _make_folder(out)
     resources = Resources(out=out, send=send, workers=workers)
-    opened: dict[str, list[tuple[str, Sink]]] = {}
+    opened: dict[str, dict[str, Target]] = {}
     async with AsyncExitStack() as stack:
         for job in config.jobs.values():
             for name, options in zip(job.sink_names(), job.sinks, strict=True):
                 sink = open_sink(options, resources)
                 stack.push_async_callback(sink.aclose)
-                opened.setdefault(job.name, []).append((name, sink))
+                target = Target(sink, options.deadline or job.deadline, options.max_attempts, options.max_age)
+                opened.setdefault(job.name, {})[name] = target
         yield opened
 
 
-async def _drain(config: Config, notifier: Notifier, scheduler: Scheduler, runner: Runner) -> None:
-    """Stop in order: no new Runs, then those under way end by themselves, then they are cancelled."""
+async def _drain(config: Config, notifier: Notifier, scheduler: Scheduler, runner: Runner, outbox: Outbox) -> None:
+    """Stop in order: no new Runs and tries, then those under way end by themselves, then they are cut off."""
     grace = config.daemon.shutdown_grace
+    end = time.monotonic() + grace
     notifier.stopping()
     log.info("daemon_stopping", in_flight=runner.in_flight, grace_s=grace)
     scheduler.pause()
+    outbox.pause()
     await runner.drain(grace)
+    await outbox.drain(max(0.0, end - time.monotonic()))
     await scheduler.close()
     if runner.in_flight:
         log.warning("runs_left_behind", count=runner.in_flight)
+
+
+async def _tidy(store: Store) -> None:
+    """Tidy the store now and then; what it cannot do it leaves for the next time."""
+    while True:
+        await asyncio.sleep(TIDY_EVERY)
+        try:
+            await store.tidy()
+        except StoreError as error:
+            log.error("store_failing", message=str(error))
+
+
+def _missed(config: Config, store: Store) -> dict[str, datetime]:
+    """Return the slots that passed while the daemon was down, of the jobs that want to catch up."""
+    now = datetime.now(UTC)
+    slots = {name: missed_slot(job, store.recall(name).last_slot, now) for name, job in config.jobs.items()}
+    return {name: slot for name, slot in slots.items() if slot is not None}
 
 
 @contextmanager

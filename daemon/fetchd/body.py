@@ -81,13 +81,23 @@ class MemoryBudget:
 
 
 class Body:
-    """What was fetched: in memory, or in a spool file of its own. Closing it gives back the memory, or the disk's."""
+    """What was fetched: in memory, or in a file. Closing it gives back the memory, or the disk's.
+
+    A file that is ``kept`` belongs to whoever keeps it: closing the body leaves it where it is.
+    """
 
     def __init__(
-        self, content: bytes | Path, *, size: int, sha256: str, release: Callable[[], None] | None = None
+        self,
+        content: bytes | Path,
+        *,
+        size: int,
+        sha256: str,
+        release: Callable[[], None] | None = None,
+        kept: bool = False,
     ) -> None:
         self._content: bytes | Path | None = content
         self._release = release
+        self._kept = kept
         self.size = size
         self.sha256 = sha256
 
@@ -98,8 +108,22 @@ class Body:
 
     @property
     def path(self) -> Path | None:
-        """The spool file, where the body is in one."""
+        """The file, where the body is in one."""
         return self._content if isinstance(self._content, Path) else None
+
+    @property
+    def content(self) -> bytes | None:
+        """The bytes, where the body is in memory."""
+        return self._content if isinstance(self._content, bytes) else None
+
+    def keep(self) -> Body:
+        """Return the same content as a body that outlives this one.
+
+        It shares the bytes, which no budget counts once this one is closed. A file is the caller's to remove from
+        now on: closing either of the two leaves it.
+        """
+        content, self._kept = self._there(), True
+        return Body(content, size=self.size, sha256=self.sha256, kept=True)
 
     def open(self) -> BinaryIO:
         """Return the body as a file to read from; for threads, since it may be on a disk."""
@@ -122,7 +146,7 @@ class Body:
         """Let go of the memory or the file; a second call does nothing."""
         content, self._content = self._content, None
         release, self._release = self._release, None
-        if isinstance(content, Path):
+        if isinstance(content, Path) and not self._kept:
             _remove(content)
         if release is not None:
             release()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from fetchd import __version__
-from fetchd.errors import ConfigError, FetchdError, InstanceError, StateError
+from fetchd.errors import ConfigError, FetchdError, InstanceError, StateError, StoreError
 
 if TYPE_CHECKING:
     from fetchd.config import Config
@@ -38,6 +38,7 @@ def _errors_as_status(verb: Callable[..., int | None]) -> Callable[..., None]:
             ConfigError: EXIT_CONFIG,
             InstanceError: EXIT_HELD,
             StateError: EXIT_STATE,
+            StoreError: EXIT_STATE,
         }
         try:
             sys.exit(verb(*args, **options) or 0)
@@ -67,9 +68,10 @@ def main() -> None:
 
 
 @main.command()
+@click.option("--new-state", is_flag=True, help="Set a damaged database aside, with its date, and begin a new one.")
 @_config
 @_errors_as_status
-def run(given: Path | None) -> int:
+def run(new_state: bool, given: Path | None) -> int:
     """Run the daemon in the foreground.
 
     Exit status: 0 stopped in order, 75 another instance holds the state, 78 the configuration has findings.
@@ -80,7 +82,7 @@ def run(given: Path | None) -> int:
         from fetchd.app import serve
     config = _load(given)
     with _logging(config):
-        return asyncio.run(serve(config, os.environ))
+        return asyncio.run(serve(config, os.environ, new_state=new_state))
 
 
 @main.command()
@@ -134,6 +136,75 @@ def explain(job: str, given: Path | None) -> None:
 
 
 @main.command()
+@click.argument("job")
+@click.option("-n", "limit", default=20, show_default=True, type=click.IntRange(1), help="How many runs.")
+@click.option("--failures", is_flag=True, help="Only those that did not succeed.")
+@_config
+@_errors_as_status
+def history(job: str, limit: int, failures: bool, given: Path | None) -> None:
+    """Show how the last runs of JOB ended, whether the daemon runs or not."""
+    from fetchd import past
+
+    for line in past.history(_state_dir(given), job, limit, failures=failures):
+        click.echo(line)
+
+
+@main.group()
+def dead() -> None:
+    """Deliveries that were given up. They may be looked at, tried again or thrown away, beside a running daemon too."""
+
+
+@dead.command("list")
+@click.option("--job", help="Only those of this job.")
+@_config
+@_errors_as_status
+def dead_list(job: str | None, given: Path | None) -> None:
+    """List the dead letters, the oldest first."""
+    from fetchd import past
+
+    for line in past.dead_list(_state_dir(given), job):
+        click.echo(line)
+
+
+@dead.command("show")
+@click.argument("id")
+@_config
+@_errors_as_status
+def dead_show(id: str, given: Path | None) -> None:
+    """Show one dead letter with the beginning of its body."""
+    from fetchd import past
+
+    for line in past.dead_show(_state_dir(given), id):
+        click.echo(line)
+
+
+@dead.command("replay")
+@click.argument("ids", nargs=-1, metavar="ID...")
+@click.option("--all", "everything", is_flag=True, help="All of them.")
+@_config
+@_errors_as_status
+def dead_replay(ids: tuple[str, ...], everything: bool, given: Path | None) -> None:
+    """Try dead letters again; a running daemon begins within seconds."""
+    from datetime import UTC, datetime
+
+    from fetchd import past
+
+    click.echo(past.dead_replay(_state_dir(given), _chosen(ids, everything), datetime.now(UTC)))
+
+
+@dead.command("purge")
+@click.argument("ids", nargs=-1, metavar="ID...")
+@click.option("--all", "everything", is_flag=True, help="All of them.")
+@_config
+@_errors_as_status
+def dead_purge(ids: tuple[str, ...], everything: bool, given: Path | None) -> None:
+    """Throw dead letters away for good."""
+    from fetchd import past
+
+    click.echo(past.dead_purge(_state_dir(given), _chosen(ids, everything)))
+
+
+@main.command()
 @_errors_as_status
 def schema() -> None:
     """Print the JSON Schema of the configuration file."""
@@ -157,10 +228,21 @@ def demo(length: str) -> int:
     return show(seconds)
 
 
-def _load(given: Path | None) -> Config:
+def _load(given: Path | None, *, functions: bool = True) -> Config:
     from fetchd.config import find, load
 
-    return load(find(given, environment=os.environ), environment=os.environ)
+    return load(find(given, environment=os.environ), environment=os.environ, functions=functions)
+
+
+def _state_dir(given: Path | None) -> Path:
+    return _load(given, functions=False).daemon.state_dir
+
+
+def _chosen(ids: tuple[str, ...], everything: bool) -> tuple[str, ...]:
+    """Return the ids to act on, none of which stands for all: that nobody shall say by accident."""
+    if bool(ids) == everything:
+        raise click.UsageError("name dead letters, or say --all")
+    return ids
 
 
 @contextmanager

@@ -170,6 +170,12 @@ class SinkOptions(Frozen):
     kind: str
     name: Annotated[str, Field(pattern=JOB_NAME)] | None = None
     """What logs and metrics call this sink; the kind, numbered from the second on, where none is given."""
+    deadline: Annotated[Duration, Field(le=LONGEST_DEADLINE)] | None = None
+    """The longest that one further try of a delivery may take; without, the job's deadline."""
+    max_attempts: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
+    """The tries after which a delivery is given up: a dead letter, kept to be replayed."""
+    max_age: Duration = 86400.0
+    """The age at which a delivery that still fails is given up."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield each (key, message) that only the running machine can tell, such as a function that is not there."""
@@ -195,6 +201,14 @@ class Policy(Frozen):
     """Whether a redirect from https to http is followed."""
     headers: Headers = {}
     """Headers sent with each request to the URL's own origin."""
+    on_unchanged: Literal["skip", "deliver"] = "skip"
+    """What becomes of a result that is the same as the last one: nothing, or deliveries as of any other."""
+    backlog: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
+    """The deliveries that may be owed, or dead letters; with as many, slots are skipped until there are fewer."""
+    backlog_size: Size = 100 * 2**20
+    """The bytes that may be owed; with as many, slots are skipped until there are fewer."""
+    catch_up: bool = False
+    """Whether a slot that passed while the daemon was down is run, once, when it starts."""
 
 
 class Job(Policy):

@@ -13,7 +13,7 @@ from fetchd.errors import ConfigError, Finding
 from fetchd.instance import hold
 from fetchd.job import Job
 from fetchd.run import Delivery, Report
-from fetchd.runner import Sinks
+from fetchd.targets import Sinks, Target
 
 SHOWN: Final = 2000
 
@@ -61,7 +61,7 @@ def _tell(report: Report, show: Show) -> None:
 def _previews(job: Job, show: Show) -> Sinks:
     """Return a sink that shows what the real ones would get; the result itself once."""
     names = job.sink_names()
-    return {job.name: [("preview", _Preview(names, show))]}
+    return {job.name: {"preview": Target(_Preview(names, show), job.deadline)}}
 
 
 class _Preview:

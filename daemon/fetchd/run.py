@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -31,7 +31,7 @@ class Outcome(StrEnum):
 
 
 def new_run_id() -> str:
-    """Return an id that sorts by time and is unique over machines: 11 hexadecimal digits of milliseconds, 8 at random."""
+    """Return an id that sorts by time and is unique over machines: 11 hex digits of milliseconds, 8 at random."""
     return f"{time.time_ns() // 1_000_000:011x}{secrets.token_hex(4)}"
 
 
@@ -67,7 +67,10 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One Fetched for one Sink. The id is the same each time that it is tried."""
+    """One Fetched for one Sink. The id is the same each time that it is tried.
+
+    ``attempt`` counts the tries from 1; it is at least 2 where an earlier process may have tried.
+    """
 
     id: str
     job: str
@@ -75,6 +78,7 @@ class Delivery:
     slot: datetime
     sink: str
     fetched: Fetched
+    attempt: int = 1
 
     def environment(self) -> dict[str, str]:
         """Return what a command finds in its environment."""
@@ -87,6 +91,11 @@ class Delivery:
             "FETCHD_URL": self.fetched.url,
             "FETCHD_CONTENT_TYPE": self.fetched.content_type,
         }
+
+
+def deliveries_of(run: Run, fetched: Fetched, sinks: Sequence[str]) -> tuple[Delivery, ...]:
+    """Return a delivery of ``fetched`` for each of ``sinks``, in their order."""
+    return tuple(Delivery(f"{run.id}-{sink}", run.job, run.id, run.slot, sink, fetched) for sink in sinks)
 
 
 @dataclass(frozen=True, slots=True)

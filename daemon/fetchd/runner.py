@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Protocol
@@ -11,11 +10,10 @@ from typing import Final, Protocol
 import structlog
 
 from fetchd.clock import Clock
-from fetchd.errors import FetchdError, FetchError, Reason, SinkError, UserCodeError
+from fetchd.errors import FetchdError, FetchError, Reason, SinkError, StoreError, UserCodeError
 from fetchd.job import Job
-from fetchd.run import Delivery, Fetched, Outcome, Progress, Report, Run, new_run_id
-from fetchd.sinks import Sink
-from fetchd.store import Store
+from fetchd.run import Fetched, Outcome, Progress, Report, Run, Validators, new_run_id
+from fetchd.store import Memory, Store
 
 log = structlog.get_logger()
 
@@ -35,8 +33,11 @@ _REASON_BY_PHASE: Final = {
     "headers": Reason.TIMEOUT_READ,
     "body": Reason.TIMEOUT_READ,
     "collect": Reason.COLLECT,
+    "claim": Reason.LOCAL_RESOURCE,
+    "commit": Reason.LOCAL_RESOURCE,
     "deliver": Reason.SINK,
 }
+_CONDITIONAL: Final = frozenset({"GET", "HEAD"})
 
 
 class TooManyStuckError(FetchdError):
@@ -46,12 +47,22 @@ class TooManyStuckError(FetchdError):
 class Fetch(Protocol):
     """Brings the result of a job."""
 
-    async def fetch(self, job: Job, run: Run, progress: Progress) -> Fetched | None:
-        """Return what ``job`` fetches now; None if there is nothing new."""
+    async def fetch(self, job: Job, run: Run, progress: Progress, validators: Validators) -> Fetched | None:
+        """Return what ``job`` fetches now; None if there is nothing new since ``validators``."""
 
 
-Sinks = Mapping[str, Sequence[tuple[str, Sink]]]
-"""The open sinks of each job, by their names, in order."""
+class HandOver(Protocol):
+    """Takes results, and sees to it that they reach their sinks."""
+
+    def kept(self, job: str) -> bool:
+        """Return whether the last result of ``job`` could be kept."""
+
+    async def hand_over(self, run: Run, fetched: Fetched, progress: Progress, *, new: bool = True) -> None:
+        """Keep the result and try each sink once; ``fetched`` is closed by it, however it ends.
+
+        Raises:
+            SinkError: a sink did not take it.
+        """
 
 
 @dataclass(slots=True, eq=False)
@@ -69,7 +80,6 @@ class _Live:
     expired: bool = False
     given_up: bool = False
     has_place: bool = False
-    finishing: bool = False
 
 
 @dataclass(slots=True)
@@ -89,11 +99,11 @@ class _Ending:
 
 
 class Runner:
-    """Runs jobs: fetch, commit, deliver, report."""
+    """Runs jobs: fetch, hand over, report."""
 
-    def __init__(self, fetcher: Fetch, sinks: Sinks, store: Store, clock: Clock, *, max_concurrent: int) -> None:
+    def __init__(self, fetcher: Fetch, outbox: HandOver, store: Store, clock: Clock, *, max_concurrent: int) -> None:
         self._fetcher = fetcher
-        self._sinks = sinks
+        self._outbox = outbox
         self._store = store
         self._clock = clock
         self._places = asyncio.Semaphore(max_concurrent)
@@ -119,13 +129,11 @@ class Runner:
         live = _Live(Run(new_run_id(), job.name, slot), job, task)
         self._live[job.name] = live
         try:
-            if not await self._store.claim(live.run):
-                return None
             ending = await self._act(live)
             if live.given_up:
                 log.warning("run_unstuck", job=job.name, run=live.run.id, after_s=self._elapsed(live))
                 return None
-            return await self._finish(live, ending)
+            return self._finish(live, ending) if ending else None
         finally:
             self._give_place_back(live)
             del self._live[job.name]
@@ -138,12 +146,15 @@ class Runner:
             reason = Reason.STUCK
         elif live is not None and live.started is None:
             reason = Reason.STARVED
-        self._store.skip(job.name, slot, reason)
-        skips = self._skips.setdefault(job.name, {}).setdefault(reason, _Skips())
+        self._count_skip(job.name, slot, reason)
+
+    def _count_skip(self, job: str, slot: datetime, reason: Reason) -> None:
+        self._store.skip(job, slot, reason)
+        skips = self._skips.setdefault(job, {}).setdefault(reason, _Skips())
         skips.unsaid += 1
         skips.total += 1
         if self._clock.monotonic() - skips.said_at >= SKIPS_SAID_EVERY:
-            self._say_skips(job.name, reason, skips)
+            self._say_skips(job, reason, skips)
 
     async def backstop(self) -> None:
         """Watch for Runs that outlive their deadline, for as long as the daemon runs.
@@ -160,7 +171,7 @@ class Runner:
                 live.expired = True
                 live.task.cancel()  # again: user code may have swallowed the first one
                 if now >= live.deadline + GIVE_UP_AFTER and not live.given_up:
-                    await self._give_up(live)
+                    self._give_up(live)
             if sum(live.given_up for live in self._live.values()) > STUCK_AT_MOST:
                 raise TooManyStuckError(f"more than {STUCK_AT_MOST} runs ignore their cancellation")
 
@@ -171,18 +182,18 @@ class Runner:
             await asyncio.wait(tasks, timeout=grace)
         late = [live for live in self._live.values() if not live.given_up]
         for live in late:
-            if not live.finishing:
-                live.task.cancel()
+            live.task.cancel()
         if late:
             await asyncio.wait({live.task for live in late}, timeout=GIVE_UP_AFTER)
 
-    async def _act(self, live: _Live) -> _Ending:
-        """Fetch, commit and deliver under the deadline."""
+    async def _act(self, live: _Live) -> _Ending | None:
+        """Fetch and hand over under the deadline; None where the slot is not to be run."""
         timer = None
+        ending: _Ending | None
         try:
             await self._wait_for_place(live)
             timer = asyncio.get_running_loop().call_later(live.job.deadline, self._expire, live)
-            ending = await self._fetch_and_deliver(live)
+            ending = await self._carry_out(live)
         except asyncio.CancelledError:
             while live.task.uncancel():
                 """Take back each request to cancel: it is answered here."""
@@ -191,7 +202,6 @@ class Runner:
             if timer is not None:
                 timer.cancel()
             live.deadline = None
-            live.finishing = True
         # Code that runs on past the deadline without giving way, or swallows its cancellation, ends here as well.
         if live.expired or (timer is not None and self._elapsed(live) > live.job.deadline):
             phase = live.progress.phase
@@ -199,14 +209,17 @@ class Runner:
             return _Ending(Outcome.DEADLINE_EXCEEDED, _REASON_BY_PHASE.get(phase.partition(":")[0]), message)
         return ending
 
-    async def _fetch_and_deliver(self, live: _Live) -> _Ending:
+    async def _carry_out(self, live: _Live) -> _Ending | None:
+        """Do what the Run is for, and turn every failure into an ending."""
         job, run, progress = live.job, live.run, live.progress
-        fetched: Fetched | None = None
         try:
-            fetched = await self._fetcher.fetch(job, run, progress)
-            if fetched is None:
-                return _Ending(Outcome.UNCHANGED)
-            await self._deliver(live, fetched)
+            progress.phase = "claim"
+            if not await self._claimed(run):
+                return None
+            if _is_full(job, self._store.recall(job.name)):
+                self._count_skip(job.name, run.slot, Reason.BACKLOG)
+                return None
+            return await self._fetch_and_hand_over(live)
         except FetchError as error:
             progress.phase = error.phase or progress.phase
             return _Ending(Outcome.FETCH_FAILED, error.reason, str(error))
@@ -216,38 +229,37 @@ class Runner:
             return _Ending(Outcome.FETCH_FAILED, Reason.COLLECT, str(error))
         except Exception as error:
             log.exception("internal_error", job=job.name, run=run.id)
-            failed = Outcome.FETCH_FAILED if fetched is None else Outcome.DELIVERY_FAILED
+            fetched = progress.phase.startswith(("commit", "deliver"))
+            failed = Outcome.DELIVERY_FAILED if fetched else Outcome.FETCH_FAILED
             return _Ending(failed, Reason.INTERNAL, f"{type(error).__name__}: {error}")
-        finally:
-            if fetched is not None:
-                fetched.body.close()
-        return _Ending(Outcome.SUCCEEDED)
 
-    async def _deliver(self, live: _Live, fetched: Fetched) -> None:
-        """Commit the result with its deliveries, then try each sink in order; the first failure ends the Run."""
-        run = live.run
-        planned = [
-            (sink, Delivery(f"{run.id}-{name}", run.job, run.id, run.slot, name, fetched))
-            for name, sink in self._sinks.get(run.job, ())
-        ]
-        live.progress.phase = "commit"
-        await self._store.commit(run, fetched, [delivery for _, delivery in planned])
-        for sink, delivery in planned:
-            live.progress.phase = f"deliver:{delivery.sink}"
-            try:
-                await sink.deliver(delivery)
-            except SinkError as error:
-                log.warning(
-                    "delivery_failed",
-                    job=run.job,
-                    run=run.id,
-                    sink=delivery.sink,
-                    delivery=delivery.id,
-                    permanent=error.permanent,
-                    message=str(error),
-                )
-                raise SinkError(f"{delivery.sink}: {error}", permanent=error.permanent) from None
-            await self._store.delivered(delivery)
+    async def _fetch_and_hand_over(self, live: _Live) -> _Ending:
+        job, last = live.job, self._last_result(live.job)
+        fetched = await self._fetcher.fetch(job, live.run, live.progress, last.validators)
+        if fetched is None:
+            return _Ending(Outcome.UNCHANGED)
+        # A HEAD has no content that could be the same, and what a POST brings back is told each time.
+        new = job.method != "GET" or fetched.body.sha256 != last.sha256
+        if new or fetched.validators != last.validators:
+            await self._outbox.hand_over(live.run, fetched, live.progress, new=new)
+        else:
+            fetched.body.close()
+        return _Ending(Outcome.SUCCEEDED if new else Outcome.UNCHANGED)
+
+    async def _claimed(self, run: Run) -> bool:
+        """Take the slot; a store that cannot write it down, which it says itself, is no reason not to fetch."""
+        try:
+            return await self._store.claim(run)
+        except StoreError:
+            return True
+
+    def _last_result(self, job: Job) -> Memory:
+        """Return what the next result is compared with: nothing, where it is to be delivered whatever it is."""
+        last = self._store.recall(job.name)
+        # A sink that has given up the last result, or one that could not be kept, would else never see the same again.
+        if job.on_unchanged == "deliver" or last.dead or not self._outbox.kept(job.name):
+            return Memory()
+        return last if job.method in _CONDITIONAL else Memory()
 
     async def _wait_for_place(self, live: _Live) -> None:
         """Wait until fewer Runs than the maximum are under way; the deadline begins after it."""
@@ -263,7 +275,7 @@ class Runner:
         live.expired = True
         live.task.cancel()
 
-    async def _give_up(self, live: _Live) -> None:
+    def _give_up(self, live: _Live) -> None:
         """Report a Run that does not end, and let others have its place. Its task is left to itself."""
         live.given_up = True
         self._give_place_back(live)
@@ -271,14 +283,14 @@ class Runner:
         message = (
             f"still alive {GIVE_UP_AFTER:g} s after the deadline of {live.job.deadline:g} s: it ignores cancellation"
         )
-        await self._finish(live, _Ending(Outcome.DEADLINE_EXCEEDED, Reason.STUCK, message))
+        self._finish(live, _Ending(Outcome.DEADLINE_EXCEEDED, Reason.STUCK, message))
 
     def _give_place_back(self, live: _Live) -> None:
         if live.has_place:
             live.has_place = False
             self._places.release()
 
-    async def _finish(self, live: _Live, ending: _Ending) -> Report:
+    def _finish(self, live: _Live, ending: _Ending) -> Report:
         """Keep and log how the Run ended."""
         run, progress, started = live.run, live.progress, live.started
         report = Report(
@@ -296,7 +308,7 @@ class Runner:
             waited=live.waited,
             timings=dict(progress.timings),
         )
-        await self._store.finish(report)
+        self._store.finish(report)
         _say(report)
         for reason, skips in self._skips.get(run.job, {}).items():
             if skips.unsaid:
@@ -310,6 +322,11 @@ class Runner:
         log.warning("slot_skipped", job=job, reason=str(reason), count=skips.unsaid, total=skips.total)
         skips.unsaid = 0
         skips.said_at = self._clock.monotonic()
+
+
+def _is_full(job: Job, memory: Memory) -> bool:
+    """Return whether so much of what ``job`` has fetched is undelivered that no more is fetched."""
+    return max(memory.owed, memory.dead) >= job.backlog or memory.owed_bytes >= job.backlog_size
 
 
 def _say(report: Report) -> None:

@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import hashlib
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable
-from datetime import UTC, datetime
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Final
 
 import structlog
 from apscheduler.events import EVENT_JOB_MAX_INSTANCES, JobSubmissionEvent
-from apscheduler.executors.base import BaseExecutor
+from apscheduler.executors.base import BaseExecutor, MaxInstancesReachedError
 from apscheduler.jobstores.memory import MemoryJobStore
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.base import BaseTrigger
@@ -37,6 +38,8 @@ LATE: Final = 2.0
 STARTS_A_TURN: Final = 20
 """Runs started within one turn of the loop."""
 REARMS_A_TURN: Final = 100
+CATCH_UP_WITHIN: Final = 10.0
+"""Seconds over which the slots that passed while the daemon was down are spread."""
 
 Start = Callable[[Job, datetime], Coroutine[Any, Any, object]]
 """Begins a Run of a job for a slot."""
@@ -57,16 +60,23 @@ class Scheduler:
             timezone=UTC, executors={"default": self._starts}, jobstores={"default": self._slots}
         )
         self._scheduler.add_listener(self._overlapped, EVENT_JOB_MAX_INSTANCES)
+        self._missed: list[asyncio.TimerHandle] = []
 
-    def start(self, jobs: Iterable[Job]) -> None:
-        """Arm the slots of ``jobs`` and begin to dispatch."""
+    def start(self, jobs: Iterable[Job], missed: Mapping[str, datetime] | None = None) -> None:
+        """Arm the slots of ``jobs`` and begin to dispatch; ``missed`` slots, by job, are run within a few seconds."""
         for job in jobs:
             self._add(job)
         self._scheduler.start()
+        loop = asyncio.get_running_loop()
+        for name, slot in (missed or {}).items():
+            self._missed.append(loop.call_later(catch_up_after(name), self._catch_up, name, slot))
 
     def pause(self) -> None:
         """Dispatch no further slots."""
         self._scheduler.pause()
+        for timer in self._missed:
+            timer.cancel()
+        self._missed.clear()
         self._starts.forget()
 
     async def guard(self) -> None:
@@ -125,6 +135,15 @@ class Scheduler:
                 armed.modify(next_run_time=slot)
             if count % REARMS_A_TURN == 0:
                 await asyncio.sleep(0)
+
+    def _catch_up(self, name: str, slot: datetime) -> None:
+        armed = self._slots.lookup_job(name)
+        if armed is None:
+            return
+        try:
+            self._starts.submit_job(armed, [slot])
+        except MaxInstancesReachedError:
+            self._skip(self._jobs[name], slot)
 
     def _overlapped(self, event: JobSubmissionEvent) -> None:
         self._skip(self._jobs[event.job_id], event.scheduled_run_times[-1])
@@ -185,6 +204,27 @@ class _Starts(BaseExecutor):  # type: ignore[misc]
         self._run_job_success(name, [])
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("run_crashed", job=name, exc_info=error)
+
+
+def catch_up_after(name: str) -> float:
+    """Return how many seconds after the start a missed slot of the job called ``name`` is run."""
+    digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64 * CATCH_UP_WITHIN
+
+
+def missed_slot(job: Job, last: datetime | None, now: datetime) -> datetime | None:
+    """Return the slot that ``job`` has missed since ``last``, its last one, and wants to catch up with.
+
+    Of several it is the latest. It is none if the next slot comes before the missed one would.
+    """
+    if not job.catch_up or last is None:
+        return None
+    schedule = schedule_of(job)
+    slot, coming = schedule.latest(now), schedule.after(now)
+    if slot is None or slot <= last:
+        return None
+    soon = coming is not None and coming <= now + timedelta(seconds=catch_up_after(job.name))
+    return None if soon else slot
 
 
 def _never_called() -> None:

@@ -199,7 +199,10 @@ SINKS = [
         'sinks = [{ kind = "command", command = "x", argv = 3 }]\n',
         [
             "3: jobs.a.sinks[0].argv: must be a list",
-            "3: jobs.a.sinks[0].command: unknown key; the keys here are argv, cwd, env, kind, name",
+            (
+                "3: jobs.a.sinks[0].command: unknown key; the keys here are "
+                "argv, cwd, deadline, env, kind, max_age, max_attempts, name"
+            ),
         ],
     ),
     (
@@ -272,7 +275,7 @@ def test_a_job_does_not_name_itself(tmp_path: Path) -> None:
     """The table's header is the name; a second one would contradict it."""
     (finding,) = refused(tmp_path, f'{JOB}name = "b"\n')
     assert finding.startswith(
-        "3: jobs.a.name: unknown key; the keys here are allow_insecure_redirects, auth, body, collect,"
+        "3: jobs.a.name: unknown key; the keys here are allow_insecure_redirects, auth, backlog, backlog_size, body,"
     )
 
 

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 ROOT: Final = Path(__file__).parents[2]
+PATHS: Final = f"{ROOT}:{ROOT / 'daemon'}"
 PATIENCE: Final = 15.0
 
 Line = dict[str, Any]
@@ -28,7 +29,7 @@ class Daemon:
         self.state = folder / "state"
         self.config = folder / "fetchd.toml"
         self.config.write_text(f'[daemon]\nstate_dir = "state"\n{config}')
-        self._environment = {**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})}
+        self._environment = {**os.environ, "PYTHONPATH": PATHS, **(environment or {})}
         self._changed = threading.Condition()
         self._lines: list[Line] = []
         self.raw: list[str] = []
@@ -137,7 +138,7 @@ def fetchd(
     return subprocess.run(
         [sys.executable, "-m", "fetchd", *arguments],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
+        env={**os.environ, "PYTHONPATH": PATHS, **(environment or {})},
         capture_output=True,
         text=True,
         timeout=PATIENCE,

@@ -108,6 +108,8 @@ class Daemon(Frozen):
     """How long Runs may go on after the process was asked to stop."""
     stall_timeout: Annotated[Duration, Field(ge=1)] = 20.0
     """A loop that has not turned for so long is replaced: stacks are dumped, and the process exits to be restarted."""
+    history: Annotated[int, Field(ge=1, le=10_000)] = 100
+    """The runs of each job that are remembered; its last failures are kept apart from them, as many again."""
     python_path: Annotated[tuple[_Folder, ...], Listed] = ()
     """Folders that functions are imported from, besides Python's own; relative to the configuration file."""
     ca_file: Annotated[_Certificates | None, BeforeValidator(_none_if_empty), _Text] = None

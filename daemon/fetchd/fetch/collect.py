@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -43,12 +44,7 @@ class Collector:
             message = f"{job.collect} returned {len(content)} bytes, max_body is {job.max_body}"
             raise FetchError(Reason.TOO_LARGE, message, transient=False, phase="collect")
         progress.bytes = len(content)
-        writer = self._spool.writer()
-        try:
-            await writer.write(content)
-            body = await writer.finish()
-        finally:
-            writer.abort()
+        body = await self._spool.keep(_once(content))
         return Fetched(
             status=None,
             url="",
@@ -82,6 +78,10 @@ class _Borrowed(httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         """Leave it open: others use it."""
+
+
+async def _once(content: bytes) -> AsyncIterator[bytes]:
+    yield content
 
 
 def _content_of(result: Any) -> tuple[bytes, str]:

@@ -15,18 +15,20 @@ from fetchd.errors import FetchError, Reason
 from fetchd.fetch.client import SharedClient
 from fetchd.fetch.collect import Collector
 from fetchd.fetch.exchange import EXTENSION, Exchange, Limits
-from fetchd.fetch.request import DEFAULT_HEADERS, Template
+from fetchd.fetch.request import DEFAULT_HEADERS, Template, not_modified
 from fetchd.fetch.spool import Spool
 from fetchd.fetch.transport import Transport
-from fetchd.fetch.verdict import objection
+from fetchd.fetch.verdict import judge
 from fetchd.job import Job, Timeouts, public_url
 from fetchd.run import Fetched, Progress, Run, Validators
 from fetchd.worker import Workers
 
 BACKOFF_FIRST: Final = 0.5
 BACKOFF_LONGEST: Final = 10.0
+LONGEST_VALIDATOR: Final = 1024
 
 _IDEMPOTENT: Final = frozenset({"GET", "HEAD", "PUT"})
+_NO_VALIDATORS: Final = Validators()
 _NOTHING_SENT: Final = frozenset(
     {Reason.DNS, Reason.CONNECT, Reason.TLS, Reason.TIMEOUT_CONNECT, Reason.TIMEOUT_POOL, Reason.LOCAL_RESOURCE}
 )
@@ -47,10 +49,13 @@ class Fetcher:
         self._jitter = jitter
         self._templates: dict[str, Template] = {}
 
-    async def fetch(self, job: Job, run: Run, progress: Progress) -> Fetched | None:
-        """Return what ``job`` fetches now; None where its own code says that there is nothing new.
+    async def fetch(
+        self, job: Job, run: Run, progress: Progress, validators: Validators = _NO_VALIDATORS
+    ) -> Fetched | None:
+        """Return what ``job`` fetches now; None where its server, or its own code, says that there is nothing new.
 
-        The caller sets the deadline; ``progress`` tells at any time how far it has come.
+        The caller sets the deadline; ``progress`` tells at any time how far it has come. ``validators`` are those of
+        the last result; the job's own conditional headers win.
 
         Raises:
             FetchError: the last attempt's failure.
@@ -61,7 +66,7 @@ class Fetcher:
         while True:
             progress.attempts += 1
             try:
-                return await self._attempt(job, progress)
+                return await self._attempt(job, progress, validators)
             except FetchError as error:
                 if progress.attempts > job.retries or not _repeatable(job, error):
                     raise
@@ -90,15 +95,17 @@ class Fetcher:
         """Return the seconds before the next attempt: exponential, with full jitter."""
         return min(BACKOFF_LONGEST, BACKOFF_FIRST * 2.0 ** (attempts - 1)) * self._jitter()
 
-    async def _attempt(self, job: Job, progress: Progress) -> Fetched:
+    async def _attempt(self, job: Job, progress: Progress, validators: Validators) -> Fetched | None:
         progress.status, progress.bytes = None, 0
-        request = self._template(job).request(Exchange(Limits.of(job), progress))
+        exchange = Exchange(Limits.of(job), progress)
+        request = self._template(job).request(exchange, validators)
         response = await self._client.send(request, stream=True)
         try:
             progress.status = response.status_code
-            if (error := objection(job.expect, response)) is not None:
-                raise error
-            body = await self._read(response)
+            if not_modified(response):
+                return None
+            judge(response, job.expect, exchange)
+            body = await self._spool.keep(response.aiter_raw())
         finally:
             await response.aclose()
         headers = _kept_headers(response)
@@ -108,21 +115,9 @@ class Fetcher:
             content_type=headers.get("content-type", ""),
             headers=headers,
             body=body,
-            validators=Validators(headers.get("etag"), headers.get("last-modified")),
+            validators=Validators(_returnable(headers.get("etag")), _returnable(headers.get("last-modified"))),
             timings=dict(progress.timings),
         )
-
-    async def _read(self, response: httpx.Response) -> Body:
-        writer = self._spool.writer()
-        try:
-            async for piece in response.aiter_raw():
-                await writer.write(piece)
-            return await writer.finish()
-        except OSError as error:
-            message = f"cannot spool the body in {self._spool.folder}: {error.strerror or error}"
-            raise FetchError(Reason.LOCAL_RESOURCE, message, transient=True, phase="body") from error
-        finally:
-            writer.abort()
 
 
 _NOTHING: Final = Limits(Timeouts(), 0, 0, False)
@@ -132,6 +127,13 @@ _NOTHING: Final = Limits(Timeouts(), 0, 0, False)
 def _kept_headers(response: httpx.Response) -> dict[str, str]:
     raw = ((name.lower(), value) for name, value in response.headers.raw)
     return {name.decode(): value.decode("latin-1") for name, value in raw if name in _KEPT_HEADERS}
+
+
+def _returnable(validator: str | None) -> str | None:
+    """Return ``validator`` if it may be sent back: one that is long or strange would spoil every later request."""
+    if validator is None or len(validator) > LONGEST_VALIDATOR:
+        return None
+    return validator if validator.isascii() and validator.isprintable() else None
 
 
 def _repeatable(job: Job, error: FetchError) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlencode
@@ -13,7 +14,9 @@ from fetchd import __version__
 from fetchd.fetch.decode import ACCEPTED
 from fetchd.fetch.exchange import EXTENSION, Exchange
 from fetchd.job import Job
+from fetchd.run import Validators
 
+CONDITIONAL: Final = frozenset({"if-none-match", "if-modified-since"})
 DEFAULT_HEADERS: Final = {"Accept": "*/*", "Accept-Encoding": ACCEPTED, "User-Agent": f"fetchd/{__version__}"}
 
 
@@ -25,6 +28,8 @@ class Template:
     url: httpx.URL
     headers: tuple[tuple[str, str], ...]
     content: bytes | None
+    conditional: bool
+    """Whether the job's own headers are conditional: then no others are added to them."""
 
     @classmethod
     def of(cls, job: Job) -> Template:
@@ -42,17 +47,29 @@ class Template:
         if job.auth is not None:
             headers.update(job.auth.headers())
         pairs = tuple((name.decode("ascii"), value.decode("ascii")) for name, value in headers.raw)
-        return cls(job, url, pairs, content)
+        return cls(job, url, pairs, content, any(name.lower() in CONDITIONAL for name, _ in pairs))
 
-    def request(self, exchange: Exchange) -> httpx.Request:
-        """Return a fresh request that carries ``exchange``."""
+    def request(self, exchange: Exchange, validators: Validators) -> httpx.Request:
+        """Return a fresh request that carries ``exchange``, and asks for what is new since ``validators``."""
         return httpx.Request(
             self.job.method,
             self.url,
-            headers=self.headers,
+            headers=self.headers if self.conditional else (*self.headers, *_conditions(validators)),
             content=self.content,
             extensions={EXTENSION: exchange},
         )
+
+
+def not_modified(response: httpx.Response) -> bool:
+    """Return whether ``response`` says that there is nothing new, to a request that asked whether there is."""
+    return response.status_code == 304 and any(name in response.request.headers for name in CONDITIONAL)
+
+
+def _conditions(validators: Validators) -> Iterator[tuple[str, str]]:
+    if validators.etag is not None:
+        yield "If-None-Match", validators.etag
+    if validators.last_modified is not None:
+        yield "If-Modified-Since", validators.last_modified
 
 
 def _content(job: Job) -> tuple[bytes | None, str]:

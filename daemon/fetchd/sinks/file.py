@@ -6,6 +6,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -33,6 +34,8 @@ LOCK_WAIT: Final = 2.0
 """Seconds to wait for another writer of the same file."""
 
 _LOCK_POLL: Final = 0.005
+_HEAD: Final = 512
+"""Bytes that hold the start of a line, up to its Run."""
 
 
 class FileOptions(SinkOptions):
@@ -114,7 +117,10 @@ def _replace(target: Path, attempt: _Attempt) -> None:
 
 
 def _append(target: Path, attempt: _Attempt) -> None:
-    """Add a line to ``target`` in one write; a line that does not fit leaves nothing behind."""
+    """Add a line to ``target`` in one write; a line that does not fit leaves nothing behind.
+
+    What may have been tried before is looked for first: whoever did may have been killed between writing and saying so.
+    """
     line = _line(attempt.delivery)
     flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK
     descriptor = os.open(target, flags, 0o666 if attempt.mode is None else attempt.mode)
@@ -126,7 +132,8 @@ def _append(target: Path, attempt: _Attempt) -> None:
         if regular and attempt.mode is not None and stat.S_IMODE(status.st_mode) != attempt.mode:
             os.fchmod(descriptor, attempt.mode)
         with _locked(descriptor, target, attempt):
-            _write_line(descriptor, line, regular=regular)
+            if not (regular and attempt.delivery.attempt > 1 and _holds(descriptor, attempt)):
+                _write_line(descriptor, line, regular=regular)
     finally:
         os.close(descriptor)
 
@@ -141,6 +148,44 @@ def _write_line(descriptor: int, line: bytes, *, regular: bool) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if regular:
         os.fsync(descriptor)
+
+
+def _holds(descriptor: int, attempt: _Attempt) -> bool:
+    """Return whether the file holds the whole line of the delivery.
+
+    It is read from its end, as far as the piece with an older line of the same lane: what is newer stands behind that.
+    """
+    delivery = attempt.delivery
+    own = re.compile(rb'\n\{"delivery": %b, ' % re.escape(json.dumps(delivery.id).encode()))
+    older = re.compile(
+        rb'\n\{"delivery": "[^"]*%b", "job": %b, "run": "([^"]*)"'
+        % (re.escape(f"-{delivery.sink}".encode()), re.escape(json.dumps(delivery.job).encode()))
+    )
+    end = os.fstat(descriptor).st_size
+    while end > 0:
+        if attempt.given_up:
+            raise SinkError("given up")
+        start = max(0, end - PIECE)
+        # With the line end before it, and as much of what follows as the head of a line may take.
+        piece = os.pread(descriptor, end - start + _HEAD, max(0, start - 1))
+        piece = piece if start else b"\n" + piece
+        if any(_is_whole(descriptor, start + found.start()) for found in own.finditer(piece)):
+            return True
+        if any(found[1] < delivery.run.encode() for found in older.finditer(piece)):
+            return False
+        end = start
+    return False
+
+
+def _is_whole(descriptor: int, start: int) -> bool:
+    """Return whether a line was written to its end: one that was cut off is no JSON."""
+    with open(descriptor, "rb", closefd=False) as file:
+        file.seek(start)
+        try:
+            json.loads(file.readline())
+        except ValueError:
+            return False
+    return True
 
 
 @contextmanager

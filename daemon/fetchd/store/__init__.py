@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
@@ -18,9 +18,10 @@ class Memory:
     """What is remembered of a job's last result: enough to tell whether the next one is another.
 
     ``owed`` and ``dead`` count its deliveries that are not made; while one is dead the job is fetched in full again.
+    ``owed_bytes`` is what they hand over: a body that is owed to two sinks counts twice.
     """
 
-    validators: Validators = Validators()
+    validators: Validators = field(default_factory=Validators)
     sha256: str = ""
     last_slot: datetime | None = None
     last_success: datetime | None = None
@@ -55,14 +56,15 @@ class Store(Protocol):
     """The memory of one daemon, or of many that share a database.
 
     What returns without await is kept in order with everything else, and written soon; what is awaited is kept when
-    it returns.
+    it returns. What a delivery became is tried until it can be written; `finish` and `skip` are lost, and counted,
+    while nothing can be.
 
     Raises:
         StoreError: it could not be written or read, by any of the coroutines; what was to be kept is not.
     """
 
     def recall(self, job: str) -> Memory:
-        """Return what is remembered of ``job``; never waits."""
+        """Return what is remembered of ``job``; never waits. Its deliveries are counted as far as they are written."""
 
     async def claim(self, run: Run) -> bool:
         """Take the slot of ``run`` for this process; return whether it was still free."""
@@ -70,8 +72,8 @@ class Store(Protocol):
     async def commit(self, run: Run, fetched: Fetched, sinks: Sequence[str], now: datetime) -> Sequence[Delivery]:
         """Keep the result, a delivery for each of ``sinks`` and the validators, in one transaction.
 
-        From here on nothing is lost. The deliveries returned hold the body from where it is kept now; ``fetched``
-        need not be closed any more.
+        From here on nothing is lost. The deliveries returned share a body that is read from where it is kept now, and
+        need not be closed; ``fetched`` is. If the caller is cancelled the result may be kept all the same.
         """
 
     def delivered(self, delivery: Delivery) -> None:
@@ -87,7 +89,10 @@ class Store(Protocol):
         """Return every lane that is owed something."""
 
     async def first_owed(self, job: str, sink: str) -> Owed | None:
-        """Return the oldest delivery that a lane is owed."""
+        """Return the oldest delivery that a lane is owed.
+
+        Where the file of its body has vanished, reading the body raises FileNotFoundError.
+        """
 
     def finish(self, report: Report) -> None:
         """Note how a Run ended: in the bounded history, and as the job's last success if it was one."""

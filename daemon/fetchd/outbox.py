@@ -1,0 +1,376 @@
+"""Deliveries: each kept before any sink sees it, tried once by its Run, then again until it is made or given up."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Final
+
+import structlog
+
+from fetchd.body import on_disk
+from fetchd.clock import Clock
+from fetchd.errors import SinkError, StoreError
+from fetchd.lanes import Lanes, OpenLane
+from fetchd.run import Delivery, Fetched, Progress, Run, deliveries_of
+from fetchd.store import Owed, Store
+from fetchd.targets import ABSENT, Sinks, Target
+
+log = structlog.get_logger()
+
+BACKOFF_FIRST: Final = 1.0
+BACKOFF_LONGEST: Final = 300.0
+DRAIN_SPACING: Final = 0.02
+"""Seconds from one delivery of a lane to the next: a receiver that is back shall not be run over."""
+LOOK_EVERY: Final = 2.0
+"""Seconds between two looks into the store, for what others have put there, such as a replay."""
+SAID_EVERY: Final = 60.0
+GIVE_UP_AFTER: Final = 0.5
+"""Seconds that a sink has to end once its try was cut off."""
+LONGEST_ERROR: Final = 1000
+
+
+Wait = Callable[[asyncio.Event, float], Awaitable[None]]
+"""Waits until the event is set, or for so many seconds."""
+
+
+async def wait_for(event: asyncio.Event, seconds: float) -> None:
+    """Wait until ``event`` is set, at most for ``seconds``."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+
+
+@dataclass(frozen=True, slots=True)
+class _Try:
+    """One try of the first delivery of a lane: which one it is, of what age, and whose limits it is held to."""
+
+    lane: OpenLane
+    delivery: Delivery
+    number: int
+    since: datetime
+    target: Target
+
+
+@dataclass(frozen=True, slots=True)
+class _Unkept:
+    """A result that the store could not keep, and the lanes that it may be delivered to all the same."""
+
+    fetched: Fetched
+    deliveries: Sequence[Delivery]
+    held: Mapping[str, OpenLane]
+    error: StoreError
+
+
+class Outbox:
+    """Hands results over to their sinks: in order in each lane, the lanes apart from one another."""
+
+    def __init__(
+        self,
+        store: Store,
+        sinks: Sinks,
+        clock: Clock,
+        *,
+        jitter: Callable[[], float] = random.random,
+        wait: Wait = wait_for,
+    ) -> None:
+        self._store = store
+        self._sinks = sinks
+        self._clock = clock
+        self._jitter = jitter
+        self._wait = wait
+        self._lanes = Lanes()
+        self._unkept: set[str] = set()
+        self._changed = asyncio.Event()
+        self._commits: set[asyncio.Task[Sequence[Delivery]]] = set()
+        self._tries: set[asyncio.Task[None]] = set()
+        self._paused = False
+
+    @property
+    def open_lanes(self) -> int:
+        """How many lanes are owed something, or are being tried."""
+        return len(self._lanes)
+
+    def kept(self, job: str) -> bool:
+        """Return whether the last result of ``job`` could be kept: if not, nothing can be told from what is."""
+        return job not in self._unkept
+
+    async def hand_over(self, run: Run, fetched: Fetched, progress: Progress, *, new: bool = True) -> None:
+        """Keep the result with its deliveries, then try each sink in order, until one does not take it.
+
+        What is not made then stays owed, also where this is cancelled. ``fetched`` is closed here. One that is not
+        ``new`` goes to no sink: its validators alone are kept.
+
+        Raises:
+            SinkError: a sink did not take its delivery, or is owed older ones, or the result could not be kept and
+                not be delivered either.
+        """
+        progress.phase = "commit"
+        names = tuple(self._sinks.get(run.job, {})) if new else ()
+        now = self._clock.monotonic()
+        held = {name: lane for name in names if (lane := self._lanes.hold(run.job, name, now)) is not None}
+        # A commit that a cancellation had cut off would be neither kept nor not kept: it is seen to its end.
+        commit = asyncio.create_task(self._commit(run, fetched, names))
+        self._commits.add(commit)
+        commit.add_done_callback(self._commits.discard)
+        try:
+            deliveries = await asyncio.shield(commit)
+        except StoreError as error:
+            await self._from_memory(_Unkept(fetched, deliveries_of(run, fetched, names), held, error), progress)
+            return
+        except BaseException:
+            commit.add_done_callback(partial(self._left_alone, fetched, held.values()))
+            raise
+        try:
+            await self._first_tries(deliveries, held, progress)
+        finally:
+            self._release(held.values())
+
+    async def load(self) -> None:
+        """Learn what is owed; to be called before the first Run, which must not overtake it."""
+        mark = self._lanes.mark()
+        try:
+            found = await self._store.lanes()
+        except StoreError:
+            return  # the store says so itself, and is asked again
+        self._lanes.reconcile(found, mark, self._due_of)
+
+    async def run(self) -> None:
+        """Try what is owed whenever it is due, until cancelled."""
+        look_at = self._clock.monotonic()
+        while True:
+            self._changed.clear()
+            if self._clock.monotonic() >= look_at:
+                await self.load()
+                look_at = self._clock.monotonic() + LOOK_EVERY
+            now = self._clock.monotonic()
+            if not self._paused:
+                for lane in self._lanes.take_due(now):
+                    self._start(lane)
+            wake = None if self._paused else self._lanes.wake()
+            await self._wait(self._changed, max(0.0, min(look_at, look_at if wake is None else wake) - now))
+
+    def pause(self) -> None:
+        """Begin no further tries; those of Runs go on."""
+        self._paused = True
+
+    async def drain(self, grace: float) -> None:
+        """Let the tries under way end by themselves for ``grace`` seconds, then cut them off: they stay owed."""
+        self.pause()
+        if self._tries:
+            await asyncio.wait(self._tries, timeout=grace)
+        for task in self._tries:
+            task.cancel()
+        if left := {*self._tries, *self._commits}:
+            await asyncio.wait(left, timeout=2 * GIVE_UP_AFTER)
+
+    async def _commit(self, run: Run, fetched: Fetched, sinks: Sequence[str]) -> Sequence[Delivery]:
+        """Keep the result and note what is owed."""
+        if sinks:
+            self._unkept.add(run.job)
+        deliveries = await self._store.commit(run, fetched, sinks, self._clock.now())
+        self._unkept.discard(run.job)
+        now = self._clock.monotonic()
+        for delivery in deliveries:
+            self._lanes.owe(delivery, now)
+        return deliveries
+
+    def _left_alone(self, fetched: Fetched, held: Iterable[OpenLane], commit: asyncio.Task[Sequence[Delivery]]) -> None:
+        """Go on from a commit that its Run has not waited for."""
+        if commit.cancelled() or commit.exception() is not None:
+            fetched.body.close()
+        self._release(held)
+
+    async def _first_tries(self, deliveries: Iterable[Delivery], held: dict[str, OpenLane], progress: Progress) -> None:
+        for delivery in deliveries:
+            progress.phase = f"deliver:{delivery.sink}"
+            job, sink = delivery.job, delivery.sink
+            lane = held.get(sink) or self._lanes.hold(job, sink, self._clock.monotonic(), owing=1)
+            if lane is None:
+                older = max(1, self._lanes.count(job, sink) - 1)
+                raise SinkError(f"{sink}: queued behind older deliveries, {older} of them")
+            held[sink] = lane
+            await self._first_try(_Try(lane, delivery, 1, self._clock.now(), self._sinks[job][sink]))
+
+    async def _first_try(self, first: _Try) -> None:
+        """Try within the caller's own deadline."""
+        sink = first.delivery.sink
+        try:
+            await first.target.sink.deliver(first.delivery)
+        except SinkError as error:
+            self._failed(first, error)
+            raise SinkError(f"{sink}: {error}", permanent=error.permanent) from None
+        except asyncio.CancelledError:
+            self._failed(first, SinkError("the try was cut off"))
+            raise
+        except Exception as error:
+            self._failed(first, SinkError(f"{type(error).__name__}: {error}"))
+            raise
+        self._made(first)
+
+    async def _from_memory(self, unkept: _Unkept, progress: Progress) -> None:
+        """Try every sink with a result that could not be kept: what one does not take now, it never gets."""
+        lost: list[str] = []
+        try:
+            for delivery in unkept.deliveries:
+                progress.phase = f"deliver:{delivery.sink}"
+                try:
+                    await self._try_unkept(delivery, unkept.held)
+                except SinkError as error:
+                    lost.append(f"{delivery.sink}: {error}")
+        finally:
+            unkept.fetched.body.close()
+            self._release(unkept.held.values())
+        if lost:
+            raise SinkError(f"{'; '.join(lost)}; the result is lost, for it could not be kept: {unkept.error}")
+
+    async def _try_unkept(self, delivery: Delivery, held: Mapping[str, OpenLane]) -> None:
+        if delivery.sink not in held:
+            raise SinkError("older deliveries come first")
+        if await _is_gone(delivery):
+            raise SinkError("its body went with the attempt to keep it")
+        await self._sinks[delivery.job][delivery.sink].sink.deliver(delivery)
+
+    def _start(self, lane: OpenLane) -> None:
+        task = asyncio.create_task(self._serve(lane), name=f"deliver {lane.job} {lane.sink}")
+        self._tries.add(task)
+        task.add_done_callback(self._tries.discard)
+
+    async def _serve(self, lane: OpenLane) -> None:
+        """Try the first delivery that the lane is owed."""
+        trying: asyncio.Task[None] | None = None
+        try:
+            owed = await self._store.first_owed(lane.job, lane.sink)
+            if owed is None:
+                self._lanes.empty(lane)
+            elif (next_one := await self._prepared(lane, owed)) is not None:
+                trying = asyncio.create_task(next_one.target.sink.deliver(next_one.delivery))
+                trying.add_done_callback(partial(self._ended, next_one))
+                await self._within(next_one, trying)
+        except StoreError:
+            lane.due = self._clock.monotonic() + LOOK_EVERY  # the store says so itself
+        finally:
+            self._lanes.give_place_back(lane)
+            if trying is None:
+                self._release([lane])
+            self._changed.set()
+
+    async def _prepared(self, lane: OpenLane, owed: Owed) -> _Try | None:
+        """Return the try that comes next; None if the delivery cannot be made any more."""
+        lane.failures = max(lane.failures, owed.attempts)
+        number = owed.attempts + 1
+        delivery = replace(owed.delivery, attempt=number if lane.knows(owed.delivery.run) else max(number, 2))
+        target = self._sinks.get(lane.job, {}).get(lane.sink, ABSENT)
+        next_one = _Try(lane, delivery, number, owed.since, target)
+        if not await _is_gone(delivery):
+            return next_one
+        self._failed(next_one, SinkError(f"its body is gone: there is no {delivery.fetched.body.path}", permanent=True))
+        return None
+
+    async def _within(self, one: _Try, trying: asyncio.Task[None]) -> None:
+        """Wait for the end of a try; cut it off at its deadline, or when this is cancelled.
+
+        Code that ignores that keeps its lane, but not its place among the tries.
+        """
+        try:
+            await asyncio.wait({trying}, timeout=one.target.deadline)
+        finally:
+            if not trying.done():
+                trying.cancel()
+                await asyncio.wait({trying}, timeout=GIVE_UP_AFTER)
+                if not trying.done():
+                    log.error("delivery_stuck", **_which(one.delivery), deadline_s=one.target.deadline)
+
+    def _ended(self, one: _Try, trying: asyncio.Task[None]) -> None:
+        """Turn the end of a try, however late it comes, into what is owed from here on."""
+        error = None if trying.cancelled() else trying.exception()
+        if trying.cancelled():
+            late = f"it was not taken within {one.target.deadline:g} s"
+            self._failed(one, SinkError("the try was cut off" if self._paused else late))
+        elif error is None:
+            self._made(one)
+        elif isinstance(error, SinkError):
+            self._failed(one, error)
+        else:
+            log.error("internal_error", **_which(one.delivery), exc_info=error)
+            self._failed(one, SinkError(f"{type(error).__name__}: {error}"))
+        self._release([one.lane])
+
+    def _made(self, one: _Try) -> None:
+        lane = one.lane
+        self._store.delivered(one.delivery)
+        self._lanes.settle(lane, one.delivery)
+        if lane.said:
+            log.info("delivery_recovered", **_which(one.delivery), attempts=one.number, owed=lane.count)
+        lane.failures, lane.said = 0, False
+        lane.due = self._clock.monotonic() + DRAIN_SPACING
+
+    def _failed(self, one: _Try, error: SinkError) -> None:
+        """Note that a try failed: the delivery is owed again, or dead."""
+        lane, text = one.lane, str(error)[:LONGEST_ERROR]
+        lane.failures = 0 if error.permanent else lane.failures + 1
+        delay = self._backoff(lane.failures) if lane.failures else DRAIN_SPACING
+        lane.due = self._clock.monotonic() + delay
+        why = _why_dead(one, error, self._clock.now())
+        if why is None:
+            next_try = self._clock.now() + timedelta(seconds=delay)
+            self._store.postponed(one.delivery, one.number, next_try, text)
+            self._say_failed(one, text, delay)
+            return
+        self._store.buried(one.delivery, one.number, text)
+        self._lanes.settle(lane, one.delivery)
+        log.error("delivery_dead", **_which(one.delivery), attempts=one.number, why=why, message=text)
+
+    def _say_failed(self, one: _Try, text: str, delay: float) -> None:
+        """Log a failed try: at most one a minute for each lane, also where it fails and works by turns."""
+        lane, now = one.lane, self._clock.monotonic()
+        if now - lane.said_at < SAID_EVERY:
+            lane.unsaid += 1
+            return
+        log.warning(
+            "delivery_failed",
+            **_which(one.delivery),
+            attempts=one.number,
+            owed=lane.count,
+            unsaid=lane.unsaid,
+            next_try_s=round(delay, 3),
+            message=text,
+        )
+        lane.said, lane.said_at, lane.unsaid = True, now, 0
+
+    def _backoff(self, failures: int) -> float:
+        """Return the seconds before the next try: exponential, with full jitter."""
+        return min(BACKOFF_LONGEST, BACKOFF_FIRST * 2.0 ** min(failures - 1, 16)) * self._jitter()
+
+    def _due_of(self, next_try: datetime) -> float:
+        """Return when that is by the monotonic clock; the wall's may have been stepped since it was written down."""
+        seconds = (next_try - self._clock.now()).total_seconds()
+        return self._clock.monotonic() + min(max(seconds, 0.0), BACKOFF_LONGEST)
+
+    def _release(self, lanes: Iterable[OpenLane]) -> None:
+        for lane in lanes:
+            self._lanes.release(lane)
+        self._changed.set()
+
+
+def _why_dead(one: _Try, error: SinkError, now: datetime) -> str | None:
+    """Return why a delivery is given up after ``error``; None if it is worth another try."""
+    if error.permanent:
+        return "refused"
+    if one.number >= one.target.max_attempts:
+        return "max_attempts"
+    return "max_age" if (now - one.since).total_seconds() >= one.target.max_age else None
+
+
+async def _is_gone(delivery: Delivery) -> bool:
+    path = delivery.fetched.body.path
+    return path is not None and not await on_disk(path.exists)
+
+
+def _which(delivery: Delivery) -> dict[str, str]:
+    return {"job": delivery.job, "run": delivery.run, "sink": delivery.sink, "delivery": delivery.id}

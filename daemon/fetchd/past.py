@@ -1,0 +1,98 @@
+"""What was, told on the command line: how Runs ended, and the deliveries that were given up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from fetchd.errors import StoreError
+from fetchd.run import Report
+from fetchd.store import letters
+from fetchd.units import format_duration
+
+SHOWN: Final = 2000
+
+
+def history(state_dir: Path, job: str, limit: int, *, failures: bool) -> Iterator[str]:
+    """Yield a line for each of the last Runs of ``job``, the newest first, and one for the slots that were skipped.
+
+    Raises:
+        StoreError: nothing has been kept yet, or it cannot be read; so do all the functions here.
+    """
+    reports = [report for report in letters.history(state_dir, job, limit) if not (failures and report.outcome.good)]
+    yield from (_line(report) for report in reports)
+    if not reports:
+        yield f"{job}: no run is on record"
+    skipped = letters.skipped(state_dir, job)
+    if skipped:
+        yield "skipped: " + ", ".join(f"{count} x {reason}" for reason, count in skipped.items())
+
+
+def dead_list(state_dir: Path, job: str | None) -> Iterator[str]:
+    """Yield a line for each dead letter, of ``job`` or of all."""
+    found = letters.dead_letters(state_dir, job)
+    for letter in found:
+        since = letter.since.isoformat(sep=" ", timespec="seconds")
+        tries = _count(letter.attempts, "try", "tries")
+        yield f"{letter.id}  {letter.bytes} bytes since {since}, {tries}: {letter.error}"
+    if not found:
+        yield "no dead letters"
+
+
+def dead_show(state_dir: Path, id: str) -> Iterator[str]:
+    """Yield what is known of one dead letter, then its body as text, as far as it can be shown."""
+    owed = letters.dead_letter(state_dir, id)
+    delivery, fetched = owed.delivery, owed.delivery.fetched
+    yield f"delivery  {delivery.id}"
+    yield f"job       {delivery.job}, slot {delivery.slot.isoformat(sep=' ')}"
+    yield f"sink      {delivery.sink}"
+    kind = fetched.content_type or "no content type"
+    yield f"result    {fetched.status or 'no status'}, {kind}, {fetched.body.size} bytes"
+    yield f"since     {owed.since.isoformat(sep=' ', timespec='seconds')}, {_count(owed.attempts, 'try', 'tries')}"
+    yield f"error     {owed.error}"
+    yield ""
+    try:
+        with fetched.body.open() as file:
+            content = file.read(SHOWN + 1)
+    except OSError as error:
+        raise StoreError(f"the body of {id} cannot be read: {error.strerror}") from None
+    yield _printable(content[:SHOWN].decode("utf-8", "replace"))
+    if fetched.body.size > SHOWN:
+        yield f"... {fetched.body.size - SHOWN} more bytes"
+
+
+def dead_replay(state_dir: Path, ids: tuple[str, ...], now: datetime) -> str:
+    """Owe dead letters again; a running daemon tries them within seconds, another one when it starts."""
+    count = letters.replay(state_dir, ids or _all(state_dir), now)
+    return f"{_count(count, 'delivery', 'deliveries')} to be tried again"
+
+
+def dead_purge(state_dir: Path, ids: tuple[str, ...]) -> str:
+    """Throw dead letters away."""
+    count = letters.purge(state_dir, ids or _all(state_dir))
+    return f"{_count(count, 'dead letter', 'dead letters')} thrown away"
+
+
+def _all(state_dir: Path) -> list[str]:
+    return [letter.id for letter in letters.dead_letters(state_dir)]
+
+
+def _line(report: Report) -> str:
+    slot = report.run.slot.isoformat(sep=" ", timespec="milliseconds")
+    reason = f" ({report.reason})" if report.reason else ""
+    status = f", status {report.status}" if report.status else ""
+    took = f"{format_duration(round(report.duration, 3)) if report.duration >= 0.001 else '0s'}"
+    message = f": {' '.join(report.message.split())[:200]}" if report.message else ""
+    return f"{slot}  {report.outcome}{reason} in {took}{status}, {report.bytes} bytes{message}"
+
+
+def _printable(text: str) -> str:
+    return "".join(
+        letter if letter.isprintable() or letter in "\n\t" else "\N{REPLACEMENT CHARACTER}" for letter in text
+    )
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"

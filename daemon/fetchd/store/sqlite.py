@@ -1,0 +1,313 @@
+"""The store of one machine: an SQLite file that one thread writes, and a folder for large bodies."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import anyio
+import structlog
+
+from fetchd.body import Body, on_disk
+from fetchd.errors import Reason, StoreError
+from fetchd.run import Delivery, Fetched, Report, Run, Validators, deliveries_of
+from fetchd.store import Lane, Memory, Owed
+from fetchd.store.bodies import Bodies
+from fetchd.store.deliveries import REMEMBER, Deliveries
+from fetchd.store.history import History
+from fetchd.store.ledger import Ledger
+from fetchd.store.rows import SELECT_REPORTS, report_of, time_of, validators_of, validators_text
+from fetchd.store.schema import BODIES, BUSY, NAME, open_database, settle
+from fetchd.store.writer import CLOSING, Transaction, Writer
+
+log = structlog.get_logger()
+
+HISTORY: Final = 100
+FAILURES: Final = 100
+INLINE_UP_TO: Final = 64 * 1024
+WAL_SAID_ABOVE: Final = 64 * 2**20
+"""Bytes of the write-ahead log at which `SqliteStore.tidy` says that a reader keeps it from being emptied."""
+FREED_AT_ONCE: Final = 2000
+"""Pages given back to the disk by one call."""
+PRUNED_AT_ONCE: Final = 200
+
+_CLAIM: Final = """
+INSERT INTO jobs (job, last_slot) VALUES (?, ?) ON CONFLICT (job) DO UPDATE SET last_slot = excluded.last_slot
+"""
+
+
+class _Remembered:
+    """What is known of a job beside the counts of its deliveries; the loop alone changes it."""
+
+    __slots__ = ("last_slot", "last_success", "sha256", "validators")
+
+    def __init__(self) -> None:
+        self.validators = Validators()
+        self.sha256 = ""
+        self.last_slot: datetime | None = None
+        self.last_success: datetime | None = None
+
+
+@asynccontextmanager
+async def open_sqlite_store(
+    state_dir: Path,
+    *,
+    history: int = HISTORY,
+    failures: int = FAILURES,
+    inline_up_to: int = INLINE_UP_TO,
+    busy: float = BUSY,
+) -> AsyncIterator[SqliteStore]:
+    """Open what ``state_dir`` keeps, and close it in the end; for the one process that holds the directory.
+
+    Of each job the last ``history`` reports are kept, and apart from them the last ``failures``. Bodies of up to
+    ``inline_up_to`` bytes are kept in the database, larger ones in files. ``busy`` is how many seconds to wait for
+    another process that holds the write lock.
+
+    Raises:
+        StateError: the directory cannot be written.
+        StoreError: the database is damaged, was written by a newer fetchd, or is locked.
+    """
+    path, ledger = state_dir / NAME, Ledger()
+    bodies = Bodies(state_dir / BODIES, partial(settle, path))
+    writer = Writer(path, ledger.begin)
+    await writer.start(lambda: open_database(path, busy=busy))
+    store = SqliteStore(path, writer, ledger, bodies, history=History(history, failures), inline_up_to=inline_up_to)
+    try:
+        await store.load()
+        yield store
+    finally:
+        await store.aclose()
+
+
+class SqliteStore:
+    """Answers from memory where it can, and writes in groups; see `Store`."""
+
+    def __init__(
+        self, path: Path, writer: Writer, ledger: Ledger, bodies: Bodies, *, history: History, inline_up_to: int
+    ) -> None:
+        self._path = path
+        self._writer = writer
+        self._ledger = ledger
+        self._bodies = bodies
+        self._history = history
+        self._inline_up_to = inline_up_to
+        self._deliveries = Deliveries(ledger, bodies)
+        self._jobs: dict[str, _Remembered] = {}
+        self._filing: set[asyncio.Task[None]] = set()
+        self._file: tuple[int, int] | None = None
+
+    @property
+    def lost(self) -> int:
+        """How many entries of the history could not be written since the start."""
+        return self._writer.lost
+
+    async def load(self) -> None:
+        """Read what is answered from memory, and compare the folder of bodies with the rows; once, before all else.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
+        self._jobs, filed = await self._writer.run(_load, reads=True)
+        try:
+            await on_disk(lambda: self._bodies.sweep(filed))
+            self._file = await on_disk(self._identity)
+        except OSError as error:
+            raise StoreError(f"{self._bodies.folder}: {error.strerror}") from None
+
+    def recall(self, job: str) -> Memory:
+        """Return what is remembered of ``job``, its deliveries counted as of the last transaction."""
+        known = self._jobs.get(job) or _Remembered()
+        counts = self._ledger.of(job)
+        return Memory(known.validators, known.sha256, known.last_slot, known.last_success, *counts)
+
+    async def claim(self, run: Run) -> bool:
+        """Take the slot of ``run``; the state directory is this process's alone, so nobody else has to be asked."""
+        known = self._known(run.job)
+        if known.last_slot == run.slot:
+            return False
+        known.last_slot = run.slot
+        row = (run.job, run.slot.isoformat())
+        self._writer.offer(lambda transaction: _execute(_CLAIM, row, transaction))
+        return True
+
+    async def commit(self, run: Run, fetched: Fetched, sinks: Sequence[str], now: datetime) -> Sequence[Delivery]:
+        """Keep the result; a caller that is cancelled meanwhile leaves it to be kept all the same.
+
+        Without ``sinks`` there is nothing to keep but what the job is remembered by, which need not be waited for.
+
+        Raises:
+            StoreError: nothing of it is kept.
+        """
+        if not sinks:
+            self._note(run.job, fetched.validators, fetched.body.sha256)
+            row = (run.job, validators_text(fetched.validators), fetched.body.sha256)
+            self._writer.offer(lambda transaction: _execute(REMEMBER, row, transaction))
+            fetched.body.close()
+            return ()
+        if fetched.body.path is None and fetched.body.size <= self._inline_up_to:
+            kept = replace(fetched, body=fetched.body.keep())
+            await self._insert(run, kept, sinks, now)
+        else:
+            kept = await self._filed(run, fetched, sinks, now)
+        fetched.body.close()
+        return deliveries_of(run, kept, sinks)
+
+    def delivered(self, delivery: Delivery) -> None:
+        """Note that the sink has taken ``delivery``; with the last delivery of a result its body goes."""
+        run, sink = delivery.run, delivery.sink
+        self._writer.keep(lambda transaction: self._deliveries.remove(run, sink, transaction))
+
+    def postponed(self, delivery: Delivery, attempts: int, next_try: datetime, error: str) -> None:
+        """Note that ``delivery`` failed for the time ``attempts``, and when it is to be tried again."""
+        key = (delivery.run, delivery.sink)
+        self._writer.keep(lambda transaction: self._deliveries.postpone(key, attempts, next_try, error, transaction))
+
+    def buried(self, delivery: Delivery, attempts: int, error: str) -> None:
+        """Give ``delivery`` up."""
+        key = (delivery.run, delivery.sink)
+        self._writer.keep(lambda transaction: self._deliveries.bury(key, attempts, error, transaction))
+
+    async def lanes(self) -> Sequence[Lane]:
+        """Return every lane that is owed something; what another process replayed or purged is noticed here."""
+        return await self._writer.run(self._deliveries.lanes, reads=True)
+
+    async def first_owed(self, job: str, sink: str) -> Owed | None:
+        """Return the oldest delivery that a lane is owed.
+
+        If the file of its body is gone, reading the body raises FileNotFoundError.
+        """
+        return await self._writer.run(lambda transaction: self._deliveries.first(job, sink, transaction), reads=True)
+
+    def finish(self, report: Report) -> None:
+        """Note how a Run ended."""
+        succeeded = None
+        if report.outcome.good and report.started is not None:
+            at = report.started + timedelta(seconds=report.duration)
+            self._known(report.run.job).last_success = at
+            succeeded = at.isoformat()
+        self._writer.offer(lambda transaction: self._history.add(report, succeeded, transaction))
+
+    def skip(self, job: str, slot: datetime, reason: Reason) -> None:
+        """Count a slot that found no Run of its own."""
+        self._writer.offer(lambda transaction: History.skip(job, reason, transaction))
+
+    async def history(self, job: str, limit: int) -> Sequence[Report]:
+        """Return the last ``limit`` reports of ``job``, the newest first."""
+        rows = await self._writer.run(
+            lambda transaction: transaction.connection.execute(SELECT_REPORTS, (job, limit)).fetchall(), reads=True
+        )
+        return [report_of(row) for row in rows]
+
+    async def tidy(self) -> None:
+        """Let go of history beyond its bounds, of files that could not be removed, and of unused pages.
+
+        Raises:
+            StoreError: it could not be done, or the database is no longer where it was.
+        """
+        if await on_disk(self._identity) != self._file:
+            raise StoreError(f"{self._path} was removed or replaced while in use: start anew, and find out what did it")
+        jobs = await self._writer.run(self._history.grown, reads=True)
+        for start in range(0, len(jobs), PRUNED_AT_ONCE):  # so few at a time that others need not wait
+            await self._writer.run(partial(self._history.prune, jobs[start : start + PRUNED_AT_ONCE]))
+        size = await self._writer.run_alone(self._shrink)
+        if size > WAL_SAID_ABOVE:
+            log.warning("store_log_held", path=f"{self._path}-wal", bytes=size, message="a reader does not end")
+
+    async def aclose(self) -> None:
+        """Write what is to be written and let go of everything, within a few seconds."""
+        if self._filing:
+            with anyio.move_on_after(CLOSING, shield=True):
+                await asyncio.wait(self._filing)
+        await self._writer.aclose()
+
+    async def _insert(self, run: Run, kept: Fetched, sinks: Sequence[str], now: datetime) -> None:
+        note = partial(self._note, run.job, kept.validators, kept.body.sha256)
+        sinks = tuple(sinks)
+
+        def act(transaction: Transaction) -> None:
+            self._deliveries.insert(run, kept, sinks, now, transaction)
+            transaction.told.append(note)
+
+        await self._writer.run(act, size=len(kept.body.content or b""))
+
+    async def _filed(self, run: Run, fetched: Fetched, sinks: Sequence[str], now: datetime) -> Fetched:
+        """Bring the body to its file, then commit; in a task of its own: a cancelled caller must not leave halves."""
+        body = fetched.body
+        source = body.content if body.path is None else body.path
+        assert source is not None
+        path = self._bodies.path_of(run.id)
+        kept = replace(fetched, body=Body(path, size=body.size, sha256=body.sha256, kept=True))
+
+        async def file() -> None:
+            try:
+                await on_disk(lambda: self._bodies.place(source, run.id))
+            except OSError as error:
+                failure = StoreError(f"cannot keep a body in {path}: {error.strerror}")
+                self._writer.fails(str(failure))
+                raise failure from None
+            try:
+                await self._insert(run, kept, sinks, now)
+            except StoreError:
+                await on_disk(lambda: self._bodies.remove(run.id))
+                raise
+
+        task = asyncio.create_task(file())
+        self._filing.add(task)
+        task.add_done_callback(self._filing.discard)
+        await asyncio.shield(task)
+        return kept
+
+    def _note(self, job: str, validators: Validators, sha256: str) -> None:
+        known = self._known(job)
+        known.validators, known.sha256 = validators, sha256
+
+    def _known(self, job: str) -> _Remembered:
+        known = self._jobs.get(job)
+        if known is None:
+            known = self._jobs[job] = _Remembered()
+        return known
+
+    def _identity(self) -> tuple[int, int] | None:
+        try:
+            status = self._path.stat()
+        except FileNotFoundError:
+            return None
+        return status.st_dev, status.st_ino
+
+    def _shrink(self, connection: sqlite3.Connection) -> int:
+        """Give back what is unused; return the bytes of the write-ahead log afterwards."""
+        self._bodies.retry()
+        # It takes a step for each page, and `execute` makes but one where there are no columns.
+        connection.executescript(f"PRAGMA incremental_vacuum({FREED_AT_ONCE})")
+        (busy,) = connection.execute("PRAGMA busy_timeout").fetchone()
+        connection.execute("PRAGMA busy_timeout = 0")  # a reader that does not end must not hold the writer
+        try:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        finally:
+            connection.execute(f"PRAGMA busy_timeout = {busy}")
+        log_file = Path(f"{self._path}-wal")
+        return log_file.stat().st_size if log_file.exists() else 0
+
+
+def _execute(sql: str, row: tuple[str, ...], transaction: Transaction) -> None:
+    transaction.connection.execute(sql, row)
+
+
+def _load(transaction: Transaction) -> tuple[dict[str, _Remembered], set[str]]:
+    """Return what is known of each job, and the Runs whose bodies are in files."""
+    jobs: dict[str, _Remembered] = {}
+    for job, validators, sha256, last_slot, last_success in transaction.connection.execute(
+        "SELECT job, validators, sha256, last_slot, last_success FROM jobs"
+    ):
+        known = jobs[job] = _Remembered()
+        known.validators, known.sha256 = validators_of(validators), sha256
+        known.last_slot, known.last_success = time_of(last_slot), time_of(last_success)
+    filed = transaction.connection.execute("SELECT run FROM results WHERE filed")
+    return jobs, {run for (run,) in filed}
