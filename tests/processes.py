@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 
-async def until(condition: Callable[[], object], *, within: float = 10.0) -> None:
+async def until(condition: Callable[[], object], *, within: float = 20.0) -> None:
     """Wait for what another process does; a poll, for there is nothing to await."""
     end = time.monotonic() + within
     while not condition():

@@ -18,6 +18,7 @@ from fetchd.run import Fetched, Outcome, Progress, Report
 from fetchd.runner import Runner, Sinks, TooManyStuckError
 from fetchd.store.memory import MemoryStore
 from tests.fakes import FakeFetcher, FakeSink, fetched
+from tests.processes import until
 
 SLOT = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -152,7 +153,7 @@ async def test_time_spent_without_giving_way_counts() -> None:
     """Code that blocks past the deadline and then returns in peace was late all the same."""
 
     async def burn(_job: Job, _progress: Progress) -> Fetched:
-        time.sleep(0.06)  # noqa: ASYNC251 - blocking the loop is the point
+        time.sleep(0.06)
         return fetched()
 
     report = await one(runner_of(FakeFetcher(burn))[0], job(deadline="50ms"))
@@ -190,8 +191,7 @@ async def test_a_run_that_cannot_be_cancelled_is_given_up() -> None:
     runner, store = runner_of(FakeFetcher(stubborn), max_concurrent=1)
     async with backstopped(runner):
         task = asyncio.create_task(runner.run(job(), SLOT))
-        while not store.reports:
-            await asyncio.sleep(0.01)
+        await until(lambda: store.reports)
         report = store.reports["rates"][0]
         assert (report.outcome, report.reason) == (Outcome.DEADLINE_EXCEEDED, Reason.STUCK)
         assert await runner.run(job(), SLOT) is None

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 import time_machine
@@ -23,6 +24,7 @@ from fetchd.runner import Runner
 from fetchd.scheduler import Scheduler
 from fetchd.store.memory import MemoryStore
 from tests.fakes import FakeFetcher
+from tests.processes import until
 
 HOUR = 3600.0
 
@@ -81,7 +83,7 @@ async def test_each_slot_starts_a_run() -> None:
     async with running(starts, job("a")):
         await starts.until(lambda: len(starts.slots) >= 6)
     slots = [slot for _, slot in starts.slots]
-    assert {later - earlier for earlier, later in zip(slots, slots[1:], strict=False)} == {timedelta(milliseconds=50)}
+    assert {later - earlier for earlier, later in pairwise(slots)} == {timedelta(milliseconds=50)}
 
 
 async def test_a_thousand_slots_against_a_hung_upstream() -> None:
@@ -101,8 +103,7 @@ async def test_a_thousand_slots_against_a_hung_upstream() -> None:
     scheduler = Scheduler(runner.run, runner.skip, SystemClock())
     scheduler.start([hung])
     async with asyncio.timeout(25):
-        while store.skipped["hung", Reason.OVERLAP] < 999:
-            await asyncio.sleep(0.01)
+        await until(lambda: store.skipped["hung", Reason.OVERLAP] >= 999)
     scheduler.pause()
     await runner.drain(0.0)
     await scheduler.close()

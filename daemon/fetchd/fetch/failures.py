@@ -102,9 +102,15 @@ class TooManyRedirectsError(ExchangeError, httpx.TooManyRedirects):
 
 
 class RedirectRefusedError(ExchangeError, httpx.UnsupportedProtocol):
-    """A redirect that is not followed: from https to http, or to something that is not HTTP."""
+    """A redirect that is not followed: from https to http, with a body to another origin, or to what is no URL."""
 
     kind = Reason.REDIRECT_REFUSED
+    retryable = False
+
+
+class BadUrlError(ExchangeError, httpx.UnsupportedProtocol):
+    """What the code of a ``collect`` job asks for is not an http or https URL."""
+
     retryable = False
 
 
@@ -138,26 +144,31 @@ def timed_out(exchange: Exchange) -> ExchangeError:
 def translated(error: Exception, exchange: Exchange) -> ExchangeError:
     """Return ``error``, which the connection layer raised, as one of ours."""
     if _local(error):
-        return LocalResourceError(f"this machine cannot open a connection: {error}", exchange)
+        return LocalResourceError(f"this machine cannot open a connection: {_words(error)}", exchange)
     if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return NameLookupError(f"cannot resolve {error.host}: {error.os_error.args[-1]}", exchange)
+        return NameLookupError(f"cannot resolve {error.host}: {_words(error)}", exchange)
     if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
-        return TlsError(str(error) or type(error).__name__, exchange)
+        return TlsError(f"the TLS handshake failed: {_words(error)}", exchange)
     if isinstance(error, aiohttp.ClientConnectorError):
-        return RefusedError(str(error.os_error) or type(error).__name__, exchange)
+        return RefusedError(f"cannot connect to {error.host}:{error.port}: {_words(error)}", exchange)
     if exchange.phase in {Phase.POOL, Phase.DNS, Phase.CONNECT}:
         return RefusedError(_words(error), exchange)
     return ProtocolError(_words(error), exchange)
 
 
-def _words(error: Exception) -> str:
-    """Return what ``error`` says; many of the connection layer's say nothing."""
+def _words(error: BaseException) -> str:
+    """Return what is behind ``error``, in one line.
+
+    The connection layer's own texts are often empty, or repeat the URL, which may hold secrets.
+    """
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return "the server closed the connection without a response"
     if isinstance(error, aiohttp.ClientResponseError):
-        return f"the response is not HTTP: {error.message}".strip()[:500]
-    cause = error.__cause__ if isinstance(error, aiohttp.ClientPayloadError) else None
-    text = str(cause or error) or type(error).__name__
+        text = f"the response is not HTTP: {error.message}".partition("\n\n")[0]  # the rest quotes the response
+    else:
+        cause = error.__cause__ or error
+        said = [getattr(cause, name, None) for name in ("verify_message", "strerror", "message")]
+        text = next((words for words in said if words), str(cause)) or type(cause).__name__
     return " ".join(text.split())[:500]
 
 

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
 from typing import Final
 
 import httpx
 
 from fetchd.body import Body
 from fetchd.errors import FetchError, Reason
-from fetchd.fetch.client import SharedClient
+from fetchd.fetch.client import SharedClient, let_go
 from fetchd.fetch.collect import Collector
-from fetchd.fetch.exchange import EXTENSION, Exchange, Limits
+from fetchd.fetch.exchange import Exchange, Limits
 from fetchd.fetch.request import DEFAULT_HEADERS, Template
 from fetchd.fetch.spool import Spool
-from fetchd.fetch.transport import Transport
-from fetchd.fetch.verdict import objection
+from fetchd.fetch.verdict import judge
 from fetchd.job import Job, Timeouts, public_url
 from fetchd.run import Fetched, Progress, Run, Validators
 from fetchd.worker import Workers
@@ -39,9 +37,14 @@ class Fetcher:
     """Fetches what jobs name, all over one transport."""
 
     def __init__(
-        self, transport: Transport, spool: Spool, workers: Workers, *, jitter: Callable[[], float] = random.random
+        self,
+        transport: httpx.AsyncBaseTransport,
+        spool: Spool,
+        workers: Workers,
+        *,
+        jitter: Callable[[], float] = random.random,
     ) -> None:
-        self._client = SharedClient(transport, _NOTHING, Progress())
+        self._client = SharedClient(transport)
         self._collector = Collector(transport, spool, workers)
         self._spool = spool
         self._jitter = jitter
@@ -73,11 +76,11 @@ class Fetcher:
         Raises:
             FetchError: no response came.
         """
-        exchange = Exchange(replace(_NOTHING, timeouts=timeouts), Progress())
+        exchange = Exchange(Limits(timeouts, max_body=0, redirects=0, allow_insecure_redirects=False), Progress())
         framed = {**DEFAULT_HEADERS, **headers, "Content-Length": str(body.size)}
-        request = httpx.Request(method, url, headers=framed, content=body.chunks(), extensions={EXTENSION: exchange})
-        response = await self._client.send(request, stream=True, follow_redirects=False)
-        await response.aclose()
+        request = httpx.Request(method, url, headers=framed, content=_Chunks(body))
+        response = await self._client.walk(request, exchange, follow=False)
+        await let_go(response)
         return response.status_code
 
     def _template(self, job: Job) -> Template:
@@ -92,19 +95,21 @@ class Fetcher:
 
     async def _attempt(self, job: Job, progress: Progress) -> Fetched:
         progress.status, progress.bytes = None, 0
-        request = self._template(job).request(Exchange(Limits.of(job), progress))
-        response = await self._client.send(request, stream=True)
+        progress.timings.clear()
+        template = self._template(job)
+        exchange = Exchange(Limits.of(job), progress)
+        response = await self._client.walk(template.request(exchange), exchange)
         try:
             progress.status = response.status_code
-            if (error := objection(job.expect, response)) is not None:
-                raise error
-            body = await self._read(response)
+            judge(response, job.expect, exchange)
+            assert isinstance(response.stream, AsyncIterable)
+            body = await self._spool.keep(response.stream)
         finally:
-            await response.aclose()
+            await let_go(response)
         headers = _kept_headers(response)
         return Fetched(
             status=response.status_code,
-            url=public_url(str(response.url)),
+            url=template.source if response.url is template.url else public_url(str(response.url)),
             content_type=headers.get("content-type", ""),
             headers=headers,
             body=body,
@@ -112,21 +117,15 @@ class Fetcher:
             timings=dict(progress.timings),
         )
 
-    async def _read(self, response: httpx.Response) -> Body:
-        writer = self._spool.writer()
-        try:
-            async for piece in response.aiter_raw():
-                await writer.write(piece)
-            return await writer.finish()
-        except OSError as error:
-            message = f"cannot spool the body in {self._spool.folder}: {error.strerror or error}"
-            raise FetchError(Reason.LOCAL_RESOURCE, message, transient=True, phase="body") from error
-        finally:
-            writer.abort()
 
+class _Chunks(AsyncIterable[bytes]):
+    """A body as a request's content, from its beginning each time that it is sent."""
 
-_NOTHING: Final = Limits(Timeouts(), 0, 0, False)
-"""The shared client's own limits: every request brings an Exchange with its job's."""
+    def __init__(self, body: Body) -> None:
+        self._body = body
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._body.chunks()
 
 
 def _kept_headers(response: httpx.Response) -> dict[str, str]:

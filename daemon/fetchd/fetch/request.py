@@ -10,9 +10,10 @@ from urllib.parse import urlencode
 import httpx
 
 from fetchd import __version__
+from fetchd.fetch.auth import basic
 from fetchd.fetch.decode import ACCEPTED
 from fetchd.fetch.exchange import EXTENSION, Exchange
-from fetchd.job import Job
+from fetchd.job import Job, public_url
 
 DEFAULT_HEADERS: Final = {"Accept": "*/*", "Accept-Encoding": ACCEPTED, "User-Agent": f"fetchd/{__version__}"}
 
@@ -23,36 +24,50 @@ class Template:
 
     job: Job
     url: httpx.URL
-    headers: tuple[tuple[str, str], ...]
-    content: bytes | None
+    headers: tuple[tuple[bytes, bytes], ...]
+    stream: httpx.AsyncByteStream
+    source: str
+    """The URL, fit to be shown."""
 
     @classmethod
     def of(cls, job: Job) -> Template:
         """Return the template for ``job``, which has a URL."""
         assert job.url is not None
         url = httpx.URL(job.url.reveal())
-        if job.params:
-            url = url.copy_merge_params({name: value.reveal() for name, value in job.params.items()})
         content, content_type = _content(job)
         headers = httpx.Headers(DEFAULT_HEADERS)
         if content_type:
             headers["Content-Type"] = content_type
-        for name, value in job.headers.items():
-            headers[name] = value.reveal()
+        if url.userinfo:
+            headers["Authorization"] = basic(url.username, url.password)
+        headers.update(own_headers(job))
         if job.auth is not None:
             headers.update(job.auth.headers())
-        pairs = tuple((name.decode("ascii"), value.decode("ascii")) for name, value in headers.raw)
-        return cls(job, url, pairs, content)
+        first = httpx.Request(job.method, _address(url, job), headers=headers, content=content)
+        assert isinstance(first.stream, httpx.AsyncByteStream)
+        return cls(job, first.url, tuple(first.headers.raw), first.stream, public_url(str(first.url)))
 
     def request(self, exchange: Exchange) -> httpx.Request:
         """Return a fresh request that carries ``exchange``."""
         return httpx.Request(
             self.job.method,
             self.url,
-            headers=self.headers,
-            content=self.content,
+            headers=list(self.headers),
+            stream=self.stream,
             extensions={EXTENSION: exchange},
         )
+
+
+def own_headers(job: Job) -> list[tuple[bytes, bytes]]:
+    """Return the headers that ``job`` names itself. Beyond ASCII they are sent in UTF-8."""
+    return [(name.encode("ascii"), value.reveal().encode()) for name, value in job.headers.items()]
+
+
+def _address(url: httpx.URL, job: Job) -> httpx.URL:
+    """Return ``url`` without the user, and with the job's parameters after the query that it has already."""
+    added = urlencode([(name, value.reveal()) for name, value in job.params.items()]).encode()
+    query = b"&".join(part for part in (url.query, added) if part)
+    return url.copy_with(username=None, password=None, query=query or None)
 
 
 def _content(job: Job) -> tuple[bytes | None, str]:
