@@ -105,11 +105,11 @@ def _bare(url: str, size: Size, counted: Path) -> tuple[float, float]:
         try:
             pin(process.pid)
             time.sleep(WARM_UP)
+            if process.poll() is not None:
+                raise SystemExit("the bare loop has ended: is httpx-aiohttp there? it is in requirements/dev.txt")
             start, before = time.time(), cpu_of(process.pid)
             time.sleep(size.window)
             end, used = time.time(), cpu_of(process.pid) - before
-            if process.poll() is not None:
-                raise SystemExit("the bare loop has ended: is httpx-aiohttp there? it is in requirements/dev.txt")
         finally:
             process.kill()
             process.wait()

@@ -36,6 +36,12 @@ def children() -> list[int]:
     return pids
 
 
+def births() -> Callable[[], set[int]]:
+    """Return what tells the children that were born since; others may serve other tests."""
+    before = set(children())
+    return lambda: set(children()) - before
+
+
 def descriptors() -> int:
     """Return how many file descriptors this process has open."""
     return len(os.listdir("/proc/self/fd"))

@@ -119,7 +119,7 @@ def secrets(folder: Path, own: str, environment: dict[str, str] | None = None) -
             {"t1", "t2", "t3"},
         ),
         (
-            'url = "https://h/"\nsinks = [{ kind = "webhook", url = "http://w/?sig=wk", headers = { X-Token = "wt" } }]',
+            'url = "https://h/"\nsinks = [{ kind = "webhook", url = "http://w?sig=wk", headers = { X-Token = "wt" } }]',
             {"wk", "wt"},
         ),
         (
