@@ -107,6 +107,7 @@ async def open_runner(config: Config, store: Store, sinks: Sinks | None = None) 
     async with AsyncExitStack() as stack:
         transport = await stack.enter_async_context(open_transport(ClientOptions(names, daemon.ca_file, limits)))
         workers = Workers()
+        stack.push_async_callback(workers.aclose)
         fetcher = Fetcher(transport, spool, workers)
         if sinks is None:
             sinks = await stack.enter_async_context(_open_sinks(config, fetcher, workers))
