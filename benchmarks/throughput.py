@@ -2,7 +2,7 @@
 
 Parts: ``fetch`` 1,000 jobs each second, beside a bare client loop at the same rate; ``minute`` 10,000 jobs each
 minute; ``idle`` memory at rest; ``slope`` memory over many runs against upstreams that misbehave. All of them take
-four minutes.
+five minutes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from statistics import linear_regression, quantiles
+from statistics import linear_regression, median, quantiles
 from typing import Final
 
 from benchmarks.measure import Daemon, cpu_of, mebibytes, memory_of, running, table
@@ -39,6 +39,7 @@ class Size:
 
     each_second: int
     window: float
+    rounds: int
     each_minute: int
     settle: float
     runs: int
@@ -75,30 +76,38 @@ class Window:
 
 
 def fetch(size: Size) -> Iterator[Row]:
-    """Compare the CPU for each fetch with that of a bare client loop in the same place."""
+    """Compare the CPU for each fetch with that of a bare client loop in the same place, in turns."""
+    bare: list[float] = []
+    ours: list[float] = []
     with upstream() as (server, url), tempfile.TemporaryDirectory(prefix="throughput-") as name:
         pin(server.pid, last=True)
-        folder = Path(name)
-        bare, bare_rate = _bare(f"{url}/ok", size, folder / "bare")
-        with running(folder / "daemon", jobs(size.each_second, "1s", [f"{url}/ok"])) as daemon:
-            pin(daemon.pid)
-            time.sleep(WARM_UP)
-            start, before = time.time(), cpu_of(daemon.pid)
-            time.sleep(size.window)
-            end, used = time.time(), cpu_of(daemon.pid) - before
-            memory = memory_of([daemon.pid])
-        window = Window.of(daemon.log, start, end)
-    cost = used / window.good * 1000
+        for number in range(size.rounds):
+            folder = Path(name, str(number))
+            folder.mkdir()
+            bare.append(_bare(f"{url}/ok", size, folder / "bare"))
+            with running(folder / "daemon", jobs(size.each_second, "1s", [f"{url}/ok"])) as daemon:
+                pin(daemon.pid)
+                time.sleep(WARM_UP)
+                start, before = time.time(), cpu_of(daemon.pid)
+                time.sleep(size.window)
+                end, used = time.time(), cpu_of(daemon.pid) - before
+                memory = memory_of([daemon.pid])
+                window = Window.of(daemon.log, start, end)
+            ours.append(used / window.good * 1000)
     yield f"{size.each_second:,} jobs every second: achieved", f"{window.rate:,.1f} fetches/s"
     yield "lateness, p50 / p99", window.late()
-    yield "CPU for each fetch, fetchd: schedule, deadline, limits, log line included", f"{cost:.3f} ms"
-    yield f"CPU for each fetch, bare httpx over aiohttp, at {bare_rate:,.1f} fetches/s", f"{bare:.3f} ms"
-    yield "fetchd to bare", f"{cost / bare:.2f}"
+    yield "CPU for each fetch, fetchd: schedule, deadline, limits, log line included", _milliseconds(ours)
+    yield "CPU for each fetch, bare httpx over aiohttp at the same rate", _milliseconds(bare)
+    yield "fetchd to bare", f"{median(ours) / median(bare):.2f}"
     yield f"RSS with {size.each_second:,} jobs every second", mebibytes(memory.rss)
 
 
-def _bare(url: str, size: Size, counted: Path) -> tuple[float, float]:
-    """Return the milliseconds of CPU for each fetch of the bare loop, and its fetches for each second."""
+def _milliseconds(rounds: Sequence[float]) -> str:
+    return f"{median(rounds):.3f} ms ({min(rounds):.3f} to {max(rounds):.3f})"
+
+
+def _bare(url: str, size: Size, counted: Path) -> float:
+    """Return the milliseconds of CPU for each fetch of the bare loop."""
     with counted.open("wb") as stdout:
         command = [sys.executable, "-m", "benchmarks.bare", url, str(size.each_second)]
         process = subprocess.Popen(command, stdout=stdout, cwd=Path(__file__).parents[1])
@@ -116,7 +125,7 @@ def _bare(url: str, size: Size, counted: Path) -> tuple[float, float]:
     told = [tuple(map(float, line.split())) for line in counted.read_text().splitlines()]
     within = [(count, at) for count, at in told if start <= at < end]
     rate = (within[-1][0] - within[0][0]) / (within[-1][1] - within[0][1])
-    return used / (rate * (end - start)) * 1000, rate
+    return used / (rate * (end - start)) * 1000
 
 
 def minute(size: Size) -> Iterator[Row]:
@@ -208,12 +217,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "parts", nargs="*", choices=[*PARTS, "all"], default="all", metavar="PART", help="all by default"
     )
     parser.add_argument("--each-second", type=int, default=1000, metavar="N", help="jobs of fetch (1000)")
-    parser.add_argument("--window", type=float, default=20.0, metavar="SECONDS", help="measured by fetch (20)")
+    parser.add_argument("--window", type=float, default=10.0, metavar="SECONDS", help="of each round of fetch (10)")
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="of fetch (3)")
     parser.add_argument("--each-minute", type=int, default=10_000, metavar="N", help="jobs of minute (10000)")
     parser.add_argument("--settle", type=float, default=60.0, metavar="SECONDS", help="that idle waits (60)")
     parser.add_argument("--runs", type=int, default=20_000, metavar="N", help="of slope (20000)")
     given = parser.parse_args(arguments)
-    size = Size(given.each_second, given.window, given.each_minute, given.settle, given.runs)
+    size = Size(given.each_second, given.window, given.rounds, given.each_minute, given.settle, given.runs)
     print(f"CPython {sys.version.split()[0]}, {os.cpu_count()} cores\n")
     print(measured(PARTS if "all" in given.parts else given.parts, size))
 

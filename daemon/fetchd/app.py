@@ -18,7 +18,7 @@ from fetchd import __version__
 from fetchd.body import MemoryBudget
 from fetchd.clock import SystemClock
 from fetchd.config import Config, ignored_environment
-from fetchd.errors import StateError
+from fetchd.errors import FetchdError, StateError
 from fetchd.fetch.client import ClientOptions, open_transport
 from fetchd.fetch.fetcher import Fetcher
 from fetchd.fetch.resolver import Names
@@ -26,7 +26,7 @@ from fetchd.fetch.spool import Spool
 from fetchd.instance import hold
 from fetchd.job import Job
 from fetchd.run import Report
-from fetchd.runner import Runner, Sinks, TooManyStuckError
+from fetchd.runner import Runner, Sinks
 from fetchd.scheduler import Scheduler
 from fetchd.sinks import Outgoing, Resources, Sink
 from fetchd.sinks.kinds import open_sink
@@ -38,7 +38,8 @@ from fetchd.worker import Workers
 
 log = structlog.get_logger()
 
-EXIT_STUCK: Final = 70
+EXIT_FAILED: Final = 70
+"""sysexits.h: internal error. The supervisor starts a new process, which is what can help."""
 LEAVE_WITHIN: Final = 2.0
 """Seconds that code which ignores its cancellation has to let go of the process once everything else is closed."""
 
@@ -75,9 +76,12 @@ async def serve(config: Config, environment: Mapping[str, str]) -> int:
                 await _drain(config, notifier, scheduler, runner)
                 for task in tasks:
                     task.cancel()
-        except* TooManyStuckError as group:
-            log.critical("daemon_failed", message=str(group.exceptions[0]))
-            code = EXIT_STUCK
+        except* FetchdError as group:
+            log.critical("daemon_failed", message="; ".join(map(str, group.exceptions)))
+            code = EXIT_FAILED
+        except* Exception as group:
+            log.critical("daemon_failed", exc_info=group)
+            code = EXIT_FAILED
     log.info("daemon_stopped", exit_status=code)
     _leave_soon(code)
     return code

@@ -39,7 +39,7 @@ def test_peak_of_a_get(huge: list[str]) -> None:
     jobs = [{"collect": collect, "timeout": "5s", "max_body": "8MiB", "gets": [url]} for url in huge]
     ends = run(jobs, address_space=CAP + 64 * MIB)
     assert [end["why"] for end in ends] == ENDS
-    assert max(end["peak"] for end in ends) < 2 * CAP + SLACK, ends
+    assert max(end["peak"] for end in ends) < CAP + SLACK, ends
 
 
 def test_gets_leave_nothing_behind(upstream: UpstreamProcess) -> None:
@@ -67,8 +67,9 @@ def test_results_above_the_threshold_are_spooled(upstream: UpstreamProcess) -> N
         ("gzipok", 0),
         ("status/404", 0),
         ("echo", 0),
-        # What remains is asyncio's own: a closed socket's transport and its bound methods.
-        ("close", 10),
+        # What remains is asyncio's own: a closed socket's transport and its bound methods, seven objects.
+        ("hangbody", 10),
+        ("close", 20),  # on two connections: the connection layer tries what may be repeated once more
         ("badgzip", 10),
         ("infchunk", 10),
         ("short", 10),
@@ -81,6 +82,6 @@ async def test_garbage(mode: str, at_most: int, upstream: UpstreamProcess, tmp_p
         for _ in range(3):
             await ending(fetcher, hostile)
         with without_collector():
-            for _ in range(20):
+            for _ in range(10):
                 await ending(fetcher, hostile)
-            assert gc.collect() <= 20 * at_most
+            assert gc.collect() <= 10 * at_most

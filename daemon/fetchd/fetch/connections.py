@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ssl
+from functools import partial
 from types import SimpleNamespace
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import aiohttp
 from aiohttp import hdrs
+from aiohttp.client_proto import ResponseHandler
 
 from fetchd.fetch.exchange import Phase
+from fetchd.fetch.protocol import Protocol
 from fetchd.fetch.resolver import Resolver
 
 IDLE: Final = 15.0
@@ -24,6 +27,10 @@ _OURS_ALONE: Final = (hdrs.ACCEPT, hdrs.ACCEPT_ENCODING, hdrs.USER_AGENT, hdrs.C
 
 class _Connector(aiohttp.TCPConnector):
     """Hands out no connection on which something came while it was idle: that would be taken for the next response."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._factory = cast("partial[ResponseHandler]", partial(Protocol, loop=self._loop))
 
     async def connect(
         self,

@@ -108,8 +108,8 @@ class RedirectRefusedError(ExchangeError, httpx.UnsupportedProtocol):
     retryable = False
 
 
-class BadUrlError(ExchangeError, httpx.UnsupportedProtocol):
-    """What the code of a ``collect`` job asks for is not an http or https URL."""
+class NotSendableError(ExchangeError, httpx.UnsupportedProtocol):
+    """What the code of a ``collect`` job asks for is no http or https URL, or has line breaks in its headers."""
 
     retryable = False
 
@@ -143,6 +143,7 @@ def timed_out(exchange: Exchange) -> ExchangeError:
 
 def translated(error: Exception, exchange: Exchange) -> ExchangeError:
     """Return ``error``, which the connection layer raised, as one of ours."""
+    error.__traceback__ = None  # the connection layer keeps the error, and with it all of these frames, in a cycle
     if _local(error):
         return LocalResourceError(f"this machine cannot open a connection: {_words(error)}", exchange)
     if isinstance(error, aiohttp.ClientConnectorDNSError):

@@ -77,7 +77,7 @@ class Incoming(httpx.AsyncByteStream):
                 return await content.readany()
             with self._exchange.walled(Phase.BODY) as wall:
                 chunk = await content.readany()
-        except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise failures.translated(error, self._exchange) from None
         if wall.cancelled_caught:
             raise failures.timed_out(self._exchange)

@@ -21,6 +21,8 @@ from fetchd.fetch.resolver import Resolver
 
 WRITE_PIECE: Final = 64 * 1024
 
+_NO_URL: Final = "what is asked for is not an http or https URL"
+
 
 class Transport(httpx.AsyncBaseTransport):
     """Sends requests that carry an `Exchange` in their extensions.
@@ -78,10 +80,12 @@ class Transport(httpx.AsyncBaseTransport):
                 server_hostname=request.extensions.get("sni_hostname"),
             )
         except aiohttp.InvalidURL:
-            raise failures.BadUrlError("not an http or https URL", exchange) from None
-        except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
+            raise failures.NotSendableError(_NO_URL, exchange) from None
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
             # Without its cause: the connection layer's errors hold the URL and the headers, and pin its frames.
             raise failures.translated(error, exchange) from None
+        except ValueError as error:
+            raise failures.NotSendableError(f"the request cannot be sent: {error}", exchange) from None
 
 
 class _Outgoing(AsyncIterable[bytes]):
@@ -117,9 +121,12 @@ def _url(request: httpx.Request, exchange: Exchange) -> URL:
     """Return the request's URL without the user: that has gone into a header."""
     try:
         url = URL(str(request.url), encoded=True)
-        return url.with_user(None) if request.url.userinfo else url
+        sound = url.scheme in {"http", "https"} and url.raw_host and url.port
     except ValueError:
-        raise failures.BadUrlError("not an http or https URL", exchange) from None
+        sound = False
+    if not sound:
+        raise failures.NotSendableError(_NO_URL, exchange)
+    return url.with_user(None) if request.url.userinfo else url
 
 
 def _headers(request: httpx.Request) -> CIMultiDict[str]:
