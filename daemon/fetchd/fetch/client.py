@@ -89,9 +89,11 @@ class GuardedClient(httpx.AsyncClient):
             if following is None or not follow:
                 return response
             await let_go(response)
-            request = _followed(request, following, exchange)
-            if not _same_origin(response.url, request.url):
+            if not _same_origin(request.url, following.url):
                 auth = None
+            elif "cookie" in request.headers and not self.cookies:
+                following.headers["Cookie"] = request.headers["Cookie"]  # httpx keeps those of its jar alone
+            request = _followed(request, following, exchange)
         raise failures.TooManyRedirectsError(f"more than {limit} redirects", exchange)
 
     async def _step(self, request: httpx.Request, exchange: Exchange, auth: Any) -> httpx.Response:
