@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+
 from benchmarks.chart import draw
 from benchmarks.measure import Memory, cpu_of, memory_of, table
 from benchmarks.outage import PEERS, launching
 from benchmarks.throughput import PARTS, Window, jobs, main
-
 from fetchd.config import load
 from tests.processes import alive
 

@@ -235,7 +235,7 @@ async def test_what_was_due_but_not_started_does_not_count_as_alive() -> None:
     starts = Starts()
     jobs = [job(f"job-{number}", cron="* * * * * *") for number in range(500)]
     async with running(starts, *jobs) as scheduler:
-        await starts.until(lambda: 0 < len(starts.slots))
+        await starts.until(lambda: len(starts.slots) > 0)
         scheduler.pause()
         await asyncio.sleep(0)
         scheduler._scheduler.resume()

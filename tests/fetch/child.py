@@ -14,11 +14,15 @@ import resource
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 from fetchd.fetch.context import Context
+from fetchd.fetch.fetcher import Fetcher
+from fetchd.fetch.resolver import Names
 from tests.fetch.room import ending, fetching, job
 from tests.upstream import ROOT
 
@@ -39,8 +43,9 @@ def run(
 ) -> list[dict[str, Any]]:
     """Fetch ``jobs`` one after the other in a process of its own, and return how each has ended.
 
-    Of the ``plan``: ``descriptors`` and ``address_space`` are the most that the process may have, beyond what it has
-    once it is warm; with ``collector`` false garbage is left where it is; ``ca_file`` is trusted.
+    Of the ``plan``: once the process has fetched the URLs of ``warm`` it gets no further ``descriptors`` if that is
+    false, ``address_space`` bytes at the most, and no ``collector`` of garbage if that is false. ``ca_file`` is
+    trusted and ``nameservers`` are asked.
     """
     given = json.dumps({"jobs": jobs, **plan}).encode()
     merged = {**os.environ, **(environment or {})}
@@ -54,38 +59,62 @@ def run(
 
 def memory(name: str) -> int:
     """Return ``VmHWM``, ``VmRSS`` or ``VmSize`` of this process, in bytes."""
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = os.pread(_status(), 2**16, 0).decode().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
 
 
-def _lower(plan: Mapping[str, Any]) -> None:
-    if "descriptors" in plan:
-        most = len(os.listdir("/proc/self/fd")) - 1 + plan["descriptors"]  # listing them takes one
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    if "address_space" in plan:
-        most = memory("VmSize") + plan["address_space"]
-        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+@cache
+def _status() -> int:
+    """Return a descriptor that stays open: there may be no other later on."""
+    return os.open("/proc/self/status", os.O_RDONLY)
+
+
+@contextmanager
+def _lowered(plan: Mapping[str, Any]) -> Iterator[None]:
+    """Hold what happens inside to the limits of the plan."""
+    with ExitStack() as stack:
+        if "address_space" in plan:
+            _limit(stack, resource.RLIMIT_AS, memory("VmSize") + plan["address_space"])
+        if not plan.get("descriptors", True):
+            _limit(stack, resource.RLIMIT_NOFILE, os.dup(0) + 1)
+            with suppress(OSError):
+                while True:
+                    stack.callback(os.close, os.dup(0))
+        yield
+
+
+def _limit(stack: ExitStack, what: int, most: int) -> None:
+    before = resource.getrlimit(what)
+    resource.setrlimit(what, (most, before[1]))
+    stack.callback(resource.setrlimit, what, before)
 
 
 async def _fetch_all(plan: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
     ca_file = Path(plan["ca_file"]) if "ca_file" in plan else None
-    endings = []
-    async with fetching(folder, ca_file=ca_file) as fetcher:
+    names = Names(nameservers=tuple(plan.get("nameservers", ())))
+    async with fetching(folder, ca_file=ca_file, names=names) as fetcher:
         for url in plan.get("warm", ()):
             await ending(fetcher, job(url, max_body="4MiB"), deadline=NEVER)
         gc.collect()
         if not plan.get("collector", True):
             gc.disable()
-        _lower(plan)
-        for keys in plan["jobs"]:
-            keys = dict(keys)
-            _asked[:] = keys.pop("gets", ())
-            before = memory("VmRSS")
-            end = await ending(fetcher, job(**keys), deadline=NEVER)
-            grown = {"peak": memory("VmHWM") - before, "kept": memory("VmRSS") - before}
-            said = {"why": end.why, "message": str(end.error or ""), "size": end.progress.bytes}
-            endings.append(said | grown | {"content": end.content[:4096].decode("latin-1")})
-    return endings
+        memory("VmRSS")
+        with _lowered(plan):
+            return [await _measured(fetcher, dict(keys)) for keys in plan["jobs"]]
+
+
+async def _measured(fetcher: Fetcher, keys: dict[str, Any]) -> dict[str, Any]:
+    _asked[:] = keys.pop("gets", ())
+    before = memory("VmRSS")
+    end = await ending(fetcher, job(**keys), deadline=NEVER)
+    return {
+        "why": end.why,
+        "message": str(end.error or ""),
+        "size": end.progress.bytes,
+        "content": end.content[:4096].decode("latin-1"),
+        "peak": memory("VmHWM") - before,
+        "kept": memory("VmRSS") - before,
+    }
 
 
 def main() -> None:

@@ -119,9 +119,9 @@ async def lag() -> AsyncIterator[Lag]:
         await asyncio.wait([ticker])
 
 
-async def settled(tasks: set[asyncio.Task[Any]], descriptors: int) -> None:
+async def settled(tasks: set[asyncio.Task[Any]], descriptors: int, within: float = 5.0) -> None:
     """Wait until this process has no other tasks and no more descriptors than these; fail if that does not come."""
-    end = time.monotonic() + 5
+    end = time.monotonic() + within
     while extra := (asyncio.all_tasks() - tasks, len(os.listdir("/proc/self/fd")) - descriptors):
         if not extra[0] and extra[1] <= 0:
             return

@@ -51,6 +51,21 @@ class _Connector(aiohttp.TCPConnector):
         raise aiohttp.ClientConnectionError("the server speaks before it is asked")
 
 
+class _Response(aiohttp.ClientResponse):
+    """Hangs up at once where it is closed before its end.
+
+    A polite close waits until the peer has taken what is still to be sent, or has said good-bye in TLS: a peer that
+    hangs would keep the descriptor for as long as it likes.
+    """
+
+    def close(self) -> None:
+        """Close the connection, unless the response has ended and given it back."""
+        transport = self.connection.transport if self.connection is not None else None
+        super().close()
+        if transport is not None:
+            transport.abort()
+
+
 def open_session(tls: ssl.SSLContext, resolver: Resolver) -> aiohttp.ClientSession:
     """Return a session without limits, timeouts, cookies and headers of its own: all that is decided above it."""
     connector = _Connector(
@@ -63,6 +78,7 @@ def open_session(tls: ssl.SSLContext, resolver: Resolver) -> aiohttp.ClientSessi
     )
     return aiohttp.ClientSession(
         connector=connector,
+        response_class=_Response,
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=_NO_TIMEOUT,
         auto_decompress=False,

@@ -7,6 +7,7 @@ The code of a ``collect`` job catches them as what httpx documents (``except htt
 from __future__ import annotations
 
 import errno
+import os
 import ssl
 from typing import ClassVar, Final
 
@@ -147,11 +148,15 @@ def translated(error: Exception, exchange: Exchange) -> ExchangeError:
     if _local(error):
         return LocalResourceError(f"this machine cannot open a connection: {_words(error)}", exchange)
     if isinstance(error, aiohttp.ClientConnectorDNSError):
+        if lack := _lack_of_descriptors():
+            return LocalResourceError(f"this machine cannot ask for {error.host}: {lack}", exchange)
         return NameLookupError(f"cannot resolve {error.host}: {_words(error)}", exchange)
     if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
         return TlsError(f"the TLS handshake failed: {_words(error)}", exchange)
     if isinstance(error, aiohttp.ClientConnectorError):
-        return RefusedError(f"cannot connect to {error.host}:{error.port}: {_words(error)}", exchange)
+        number = error.os_error.errno
+        words = os.strerror(number) if number else _words(error)
+        return RefusedError(f"cannot connect to {error.host}:{error.port}: {words}", exchange)
     if exchange.phase in {Phase.POOL, Phase.DNS, Phase.CONNECT}:
         return RefusedError(_words(error), exchange)
     return ProtocolError(_words(error), exchange)
@@ -171,6 +176,15 @@ def _words(error: BaseException) -> str:
         said = [getattr(cause, name, None) for name in ("verify_message", "strerror", "message")]
         text = next((words for words in said if words), str(cause)) or type(cause).__name__
     return " ".join(text.split())[:500]
+
+
+def _lack_of_descriptors() -> str:
+    """Return why this process can open nothing more; "" if it can. c-ares only says that it reached no server."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
 
 
 def _local(error: BaseException | None) -> bool:

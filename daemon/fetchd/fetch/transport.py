@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+import sys
+from collections.abc import AsyncIterable, Iterable, Mapping
 from contextlib import ExitStack
 from typing import Final
 
 import aiohttp
 import anyio
 import httpx
+from aiohttp.abc import AbstractStreamWriter
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -88,19 +90,36 @@ class Transport(httpx.AsyncBaseTransport):
             raise failures.NotSendableError(f"the request cannot be sent: {error}", exchange) from None
 
 
-class _Outgoing(AsyncIterable[bytes]):
-    """A request's body in small pieces, each under the write timeout. It can be sent again on a fresh connection."""
+class _Outgoing(aiohttp.Payload):
+    """A request's body, in small pieces, each under the write timeout. It can be sent again on a fresh connection."""
 
     def __init__(self, stream: AsyncIterable[bytes], exchange: Exchange) -> None:
+        super().__init__(stream)
         self._stream = stream
         self._exchange = exchange
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        """Send the body, no more of it than has been declared: the rest would be taken for another request."""
+        left = sys.maxsize if content_length is None else content_length
         async for data in self._stream:
             for start in range(0, len(data), WRITE_PIECE):
                 self._enter(Phase.WRITE)
-                yield data[start : start + WRITE_PIECE]
+                piece = data[start : start + min(WRITE_PIECE, left)]
+                left -= len(piece)
+                await writer.write(piece)
         self._enter(Phase.HEADERS)
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        """Send the whole body."""
+        await self.write_with_length(writer, None)
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        """Refuse: nobody shall hold the whole body.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError("the body is a stream")
 
     def _enter(self, phase: Phase) -> None:
         """Tell the exchange, unless the server answers already, before it has taken everything."""
