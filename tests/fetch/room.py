@@ -8,20 +8,25 @@ import gc
 import os
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import httpx
 
 from fetchd.body import MemoryBudget
 from fetchd.errors import FetchError
-from fetchd.fetch.client import ClientOptions, open_transport
+from fetchd.fetch.client import GuardedClient, tls_context
+from fetchd.fetch.exchange import Limits
 from fetchd.fetch.fetcher import Fetcher
+from fetchd.fetch.resolver import Names, Resolver
 from fetchd.fetch.spool import Spool
+from fetchd.fetch.transport import Transport
 from fetchd.job import Job
 from fetchd.run import Fetched, Progress, Run
 from fetchd.worker import Workers
@@ -41,17 +46,43 @@ def job(url: str | None = None, **keys: Any) -> Job:
     return Job.model_validate({key: value for key, value in given.items() if value is not None})
 
 
-def fetcher_over(transport: httpx.AsyncBaseTransport, folder: Path | None = None) -> Fetcher:
-    """Return a Fetcher without jitter whose bodies are spooled to ``folder`` above 1 MiB."""
+def fetcher_over(
+    transport: httpx.AsyncBaseTransport, folder: Path | None = None, jitter: Callable[[], float] = lambda: 0.0
+) -> Fetcher:
+    """Return a Fetcher that waits for no time between attempts, and spools bodies above 1 MiB to ``folder``."""
     folder = folder or Path(tempfile.gettempdir())
-    return Fetcher(transport, Spool(folder, MIB, MemoryBudget(64 * MIB)), Workers(), jitter=lambda: 0.0)
+    return Fetcher(transport, Spool(folder, MIB, MemoryBudget(64 * MIB)), Workers(), jitter=jitter)
+
+
+_tls = cache(tls_context)  # to read the system's certificates takes longer than most tests
+
+
+@asynccontextmanager
+async def connections(
+    names: Names | None = None, ca_file: Path | None = None, max_concurrent: Mapping[str, int] = MappingProxyType({})
+) -> AsyncIterator[Transport]:
+    """Give real connections, as `open_transport` does."""
+    resolver = Resolver(names or Names())
+    transport = Transport(tls=_tls(ca_file), resolver=resolver, max_concurrent=max_concurrent)
+    try:
+        yield transport
+    finally:
+        await transport.aclose()
+        await resolver.close()
 
 
 @asynccontextmanager
 async def fetching(folder: Path | None = None, **options: Any) -> AsyncIterator[Fetcher]:
-    """Give a Fetcher over real connections; ``options`` are those of the client."""
-    async with open_transport(ClientOptions(**options)) as transport:
+    """Give a Fetcher over real connections; ``options`` are theirs."""
+    async with connections(**options) as transport:
         yield fetcher_over(transport, folder)
+
+
+@asynccontextmanager
+async def guarded() -> AsyncIterator[GuardedClient]:
+    """Give the client of a function, held to the limits of `job`."""
+    async with connections() as transport:
+        yield GuardedClient(transport, Limits.of(job("http://unused.test")), Progress())
 
 
 @dataclass(slots=True)

@@ -12,14 +12,26 @@ import pytest
 
 from fetchd.body import MemoryBudget
 from fetchd.errors import FetchError, Reason, UserCodeError
-from fetchd.fetch.client import ClientOptions, GuardedClient, open_transport
 from fetchd.fetch.context import Context
-from fetchd.fetch.exchange import Limits
 from fetchd.fetch.fetcher import Fetcher
 from fetchd.fetch.spool import Spool
 from fetchd.run import Progress
 from fetchd.worker import Workers
-from tests.fetch.room import MIB, RUN, SHORT, answering, ending, fetcher_over, fetching, job, lag, response, settled
+from tests.fetch.room import (
+    MIB,
+    RUN,
+    SHORT,
+    answering,
+    connections,
+    ending,
+    fetcher_over,
+    fetching,
+    guarded,
+    job,
+    lag,
+    response,
+    settled,
+)
 from tests.processes import descriptors
 from tests.upstream import UpstreamProcess
 
@@ -136,8 +148,8 @@ async def test_other_failures_are_the_user_s(upstream: UpstreamProcess) -> None:
 async def test_what_takes_long_is_told_apart(upstream: UpstreamProcess) -> None:
     """A function that computes past its deadline is not an upstream that hangs."""
     async with fetching() as fetcher:
-        thinking = await ending(fetcher, collecting("think", upstream.url("ok")))
-        dripping = await ending(fetcher, collecting("get", upstream.url("drip/0.05")))
+        thinking = await ending(fetcher, collecting("think", upstream.url("ok")), deadline=SHORT)
+        dripping = await ending(fetcher, collecting("get", upstream.url("drip/0.05")), deadline=SHORT)
     assert (thinking.why, thinking.phase) == ("deadline", "collect")
     assert (dripping.why, dripping.phase) == ("deadline", "body")
 
@@ -182,8 +194,7 @@ async def test_what_is_left_open_is_closed(upstream: UpstreamProcess) -> None:
 @pytest.mark.parametrize("charset", ["punycode", "zip", "idna", "unicode_escape", "utf-7", "nonsense", "%22"])
 async def test_text_does_not_block(charset: str, upstream: UpstreamProcess) -> None:
     """``punycode`` is decoded in quadratic time: a megabyte of it would hold the loop for minutes."""
-    async with open_transport(ClientOptions()) as transport, lag() as held_up:
-        client = GuardedClient(transport, Limits.of(job("http://unused.test")), Progress())
+    async with guarded() as client, lag() as held_up:
         answer = await client.get(upstream.url(f"charset/{charset}"))
         assert answer.text == "a" * MIB
     assert held_up.worst < 0.1
@@ -194,25 +205,22 @@ async def test_text_in_honest_charsets(charset: str) -> None:
     """Ordinary charsets stay what they are."""
     word = "naïf" if charset != "shift_jis" else "日本"
     said = response(word.encode(charset), f"Content-Type: text/plain; charset={charset}")
-    async with answering(said) as server, open_transport(ClientOptions()) as transport:
-        client = GuardedClient(transport, Limits.of(job("http://unused.test")), Progress())
+    async with answering(said) as server, guarded() as client:
         assert (await client.get(server.url)).text == word
 
 
 async def test_cookies_live_as_long_as_the_run(upstream: UpstreamProcess) -> None:
     """A function may log in; its session ends with its Run."""
-    async with open_transport(ClientOptions()) as transport:
-        client = GuardedClient(transport, Limits.of(job("http://unused.test")), Progress())
+    async with guarded() as client:
         await client.get(upstream.url("cookie"))
         assert (await client.get(upstream.url("cookie"))).content.startswith(b"c")
-        again = GuardedClient(transport, Limits.of(job("http://unused.test")), Progress())
-        assert (await again.get(upstream.url("cookie"))).content == b""
+    async with guarded() as client:
+        assert (await client.get(upstream.url("cookie"))).content == b""
 
 
 async def test_what_is_no_url() -> None:
     """httpx would say UnsupportedProtocol; so does the guard."""
-    async with open_transport(ClientOptions()) as transport:
-        client = GuardedClient(transport, Limits.of(job("http://unused.test")), Progress())
+    async with guarded() as client:
         for url in ("/relative", "ftp://127.0.0.1/", "http://127.0.0.1:99999/", "http:///"):
             with pytest.raises((httpx.UnsupportedProtocol, httpx.InvalidURL)):
                 await client.get(url)
@@ -270,7 +278,7 @@ async def test_a_result_that_cannot_be_spooled(tmp_path: Path) -> None:
     """A full or missing disk is this machine's failure, for a function's result as for a fetched one."""
     wanted = collecting("give")
     asked["result"] = b"x" * 100
-    async with open_transport(ClientOptions()) as transport:
+    async with connections() as transport:
         spool = Spool(tmp_path / "missing", 10, MemoryBudget(MIB))
         end = await ending(Fetcher(transport, spool, Workers()), wanted)
     assert (end.why, end.error and end.error.reason) == ("local_resource", Reason.LOCAL_RESOURCE)

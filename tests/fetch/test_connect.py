@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from fetchd.fetch.client import tls_context
+from fetchd.fetch.client import ClientOptions, open_transport, tls_context
 from fetchd.fetch.resolver import Names
 from tests.fetch.child import run
-from tests.fetch.room import SHORT, ending, fetching, job
+from tests.fetch.room import SHORT, ending, fetcher_over, fetching, job
 from tests.upstream import HOST, UpstreamProcess
 
 
 async def test_a_private_ca(upstream: UpstreamProcess) -> None:
     """A company's own CA comes from the configuration, beside those of the system."""
-    async with fetching(ca_file=upstream.ca_file) as fetcher:
+    async with open_transport(ClientOptions(ca_file=upstream.ca_file)) as transport:
         for host in ("localhost", HOST):
-            end = await ending(fetcher, job(upstream.tls_url("ok", host=host)))
+            end = await ending(fetcher_over(transport), job(upstream.tls_url("ok", host=host)))
             assert end.why == "ok"
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import zlib
 
 import pytest
 
@@ -19,7 +21,8 @@ ENDINGS = {
     "drip/0.05": ("deadline", "body"),
     "driphdr/0.05": ("timeout_read", "headers"),
     "1xx/0.05": ("timeout_read", "headers"),
-    "1xx/0": ("timeout_read", "headers"),
+    "1xx/0.005": ("protocol", "headers"),
+    "1xx/0": ("protocol", "headers"),
     "infchunk": ("too_large", "body"),
     "hdrbomb": ("protocol", "headers"),
     "floodhdr": ("protocol", "headers"),
@@ -154,3 +157,31 @@ async def test_junk_in_headers_does_no_harm(header: str) -> None:
     async with answering(response(b"hello", header)) as server, fetching() as fetcher:
         end = await ending(fetcher, job(server.url))
     assert end.content == b"hello"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "packed"),
+    [
+        ("gzip", gzip.compress(b"hel") + gzip.compress(b"lo") + bytes(100)),
+        ("x-gzip", gzip.compress(b"hello")),
+        ("deflate", zlib.compress(b"hello")),
+        ("deflate", zlib.compress(b"hello", wbits=-zlib.MAX_WBITS)),
+        ("identity", b"hello"),
+        ("GZIP", gzip.compress(b"hello")),
+    ],
+)
+async def test_encodings_as_servers_use_them(encoding: str, packed: bytes) -> None:
+    """In members, padded, with zlib's header or without it."""
+    async with answering(response(packed, f"Content-Encoding: {encoding}")) as server, fetching() as fetcher:
+        end = await ending(fetcher, job(server.url))
+    assert (end.why, end.content, end.progress.bytes) == ("ok", b"hello", 5)
+
+
+@pytest.mark.parametrize("packed", [gzip.compress(b"") * 250_000, gzip.compress(b"") + bytes(5 * MIB)])
+async def test_work_without_output(packed: bytes) -> None:
+    """Five megabytes that decode to nothing: the cap on what is decoded alone would let them hold the loop."""
+    async with answering(response(packed, "Content-Encoding: gzip")) as server, fetching() as fetcher, lag() as held_up:
+        whole = await ending(fetcher, job(server.url, timeout="5s"), deadline=5)
+        capped = await ending(fetcher, job(server.url, max_body="1MiB", timeout="5s"), deadline=5)
+    assert (whole.why, whole.content, capped.why) == ("ok", b"", "too_large")
+    assert held_up.worst < HELD_UP

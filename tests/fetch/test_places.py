@@ -111,10 +111,10 @@ async def test_cancelled_uploads(steps: int, upstream: UpstreamProcess) -> None:
 
 
 async def test_random_deadlines(upstream: UpstreamProcess) -> None:
-    """Seconds of chaos: every mode, cut off after any time; then everything is as it was."""
+    """Two seconds of chaos: every mode, cut off after any time; then everything is as it was."""
     dice = random.Random(4711)
     modes = [mode for mode in ENDINGS if not mode.startswith("redirbig")]
-    end_of_chaos = asyncio.get_running_loop().time() + 3
+    end_of_chaos = asyncio.get_running_loop().time() + 2
 
     async def suffer(fetcher: Fetcher, count: list[int]) -> None:
         while asyncio.get_running_loop().time() < end_of_chaos:

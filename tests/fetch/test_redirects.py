@@ -10,11 +10,8 @@ import httpx
 import pytest
 
 from fetchd.fetch.auth import BasicAuth, BearerAuth
-from fetchd.fetch.client import ClientOptions, GuardedClient, open_transport
-from fetchd.fetch.exchange import Limits
-from fetchd.run import Progress
 from fetchd.secret import Secret
-from tests.fetch.room import answering, ending, fetching, job, response
+from tests.fetch.room import answering, ending, fetching, guarded, job, response
 from tests.upstream import UpstreamProcess
 
 SECRET = "canary-4711"
@@ -163,10 +160,8 @@ async def test_up_to_https(upstream: UpstreamProcess) -> None:
 
 async def test_a_user_s_own_authorisation_stays_at_home(upstream: UpstreamProcess) -> None:
     """A collect function may authorise its client or one request; neither goes abroad, nor do its cookies."""
-    limits = Limits.of(job("http://unused.test"))
-    async with open_transport(ClientOptions()) as transport:
-        for given in ("client", "request"):
-            client = GuardedClient(transport, limits, Progress())
+    for given in ("client", "request"):
+        async with guarded() as client:
             client.headers["X-Api-Key"] = SECRET
             client.cookies.set("session", SECRET)
             options: dict[str, Any] = {"auth": ("user", SECRET)} if given == "request" else {}
@@ -181,8 +176,7 @@ async def test_a_user_s_own_authorisation_stays_at_home(upstream: UpstreamProces
 
 async def test_a_user_may_stop_at_a_redirect(upstream: UpstreamProcess) -> None:
     """``follow_redirects`` means what httpx says, on the request and on the client."""
-    async with open_transport(ClientOptions()) as transport:
-        client = GuardedClient(transport, Limits.of(job("http://unused.test")), Progress())
+    async with guarded() as client:
         assert (await client.get(upstream.url("redir/1"))).status_code == 200
         assert (await client.get(upstream.url("redir/1"), follow_redirects=False)).status_code == 302
         client.follow_redirects = False

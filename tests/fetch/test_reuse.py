@@ -53,7 +53,7 @@ async def test_nothing_is_left_for_the_next(mode: str, upstream: UpstreamProcess
     """Bytes of one response must never be taken for those of the next, least of all those of another job."""
     async with fetching() as fetcher:
         for _ in range(5):
-            await ending(fetcher, job(upstream.url(mode), max_body="1MiB"))
+            await ending(fetcher, job(upstream.url(mode), max_body="1MiB", timeout="50ms"))
             end = await ending(fetcher, job(upstream.url("echo"), headers={"X-Mine": "mine"}))
             assert dict(json.loads(end.content)["headers"])["x-mine"] == "mine"
 

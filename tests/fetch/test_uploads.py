@@ -13,11 +13,8 @@ import pytest
 
 from fetchd.body import Body
 from fetchd.errors import FetchError, Reason
-from fetchd.fetch.client import ClientOptions, GuardedClient, open_transport
-from fetchd.fetch.exchange import Limits
 from fetchd.job import Timeouts
-from fetchd.run import Progress
-from tests.fetch.room import MIB, SHORT, answering, ending, fetching, job, response, settled
+from tests.fetch.room import MIB, SHORT, answering, ending, fetching, guarded, job, response, settled
 from tests.processes import descriptors, until
 from tests.upstream import HOST, UpstreamProcess
 
@@ -115,8 +112,7 @@ async def test_a_sink_is_told_the_reason(mode: str, reason: Reason, upstream: Up
 @pytest.mark.parametrize("method", ["GET", "POST"])
 async def test_no_more_is_sent_than_declared(method: str, upstream: UpstreamProcess) -> None:
     """What is sent beyond the declared length would be the beginning of the next job's request."""
-    async with open_transport(ClientOptions()) as transport:
-        client = GuardedClient(transport, Limits.of(job("http://unused.test")), Progress())
+    async with guarded() as client:
         url, smuggled = upstream.url("echo"), b"helloGET /close HTTP/1.1\r\n\r\n"
         answer = await client.request("POST", url, content=smuggled, headers={"Content-Length": "5"})
         assert answer.json()["body"] == "aGVsbG8="
@@ -130,8 +126,7 @@ async def test_a_body_in_chunks(upstream: UpstreamProcess) -> None:
         for _ in range(3):
             yield b"x" * 100_000
 
-    async with open_transport(ClientOptions()) as transport:
-        client = GuardedClient(transport, Limits.of(job("http://unused.test")), Progress())
+    async with guarded() as client:
         for content in (pieces(), b"", "text"):
             answer = await client.post(upstream.url("echo"), content=content)
             assert answer.status_code == 200

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import ssl
 from typing import ClassVar, Final
 
 import aiohttp
 import httpx
+from aiohttp.http_exceptions import HttpProcessingError
 
 from fetchd.errors import FetchError, Reason
 from fetchd.fetch.exchange import Exchange, Phase
@@ -133,6 +135,7 @@ _TIMEOUT_WORDS: Final = {
     Phase.BODY: "no more of the body",
 }
 
+_QUOTATION: Final = re.compile(r"\n\n|b?['\"]")
 _LOCAL: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
 
 
@@ -165,17 +168,22 @@ def translated(error: Exception, exchange: Exchange) -> ExchangeError:
 def _words(error: BaseException) -> str:
     """Return what is behind ``error``, in one line.
 
-    The connection layer's own texts are often empty, or repeat the URL, which may hold secrets.
+    The connection layer's own texts are often empty, or repeat the URL or what the server sent, which may hold secrets.
     """
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return "the server closed the connection without a response"
     if isinstance(error, aiohttp.ClientResponseError):
-        text = f"the response is not HTTP: {error.message}".partition("\n\n")[0]  # the rest quotes the response
-    else:
-        cause = error.__cause__ or error
-        said = [getattr(cause, name, None) for name in ("verify_message", "strerror", "message")]
-        text = next((words for words in said if words), str(cause)) or type(cause).__name__
-    return " ".join(text.split())[:500]
+        return f"the response is broken: {_unquoted(error.message)}"
+    cause = error.__cause__ or error
+    if isinstance(cause, HttpProcessingError):
+        return f"the response is broken: {_unquoted(cause.message)}"
+    text = getattr(cause, "verify_message", None) or getattr(cause, "strerror", None) or str(cause)
+    return " ".join(text.split())[:500] or type(cause).__name__
+
+
+def _unquoted(message: str) -> str:
+    """Return ``message`` up to where it quotes the response."""
+    return " ".join(_QUOTATION.split(message)[0].split()).rstrip(" :")[:500]
 
 
 def _lack_of_descriptors() -> str:
