@@ -24,9 +24,9 @@ from fetchd.fetch.context import Context
 from fetchd.fetch.fetcher import Fetcher
 from fetchd.fetch.resolver import Names
 from tests.fetch.room import ending, fetching, job
-from tests.upstream import ROOT
 
 NEVER: Final = 60.0
+ROOT: Final = Path(__file__).parents[2]
 
 _asked: list[str] = []
 

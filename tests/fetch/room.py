@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 
@@ -30,13 +30,17 @@ from fetchd.fetch.transport import Transport
 from fetchd.job import Job
 from fetchd.run import Fetched, Progress, Run
 from fetchd.worker import Workers
-from tests.upstream import HOST, UpstreamProcess
 
+if TYPE_CHECKING:
+    from tests.upstream import UpstreamProcess  # slow to import, and not for the processes of `tests.fetch.child`
+
+HOST: Final = "127.0.0.1"
 MIB: Final = 2**20
 RUN: Final = Run("run-1", "test", datetime(2026, 1, 1, tzinfo=UTC))
 SHORT: Final = 0.25
 """Seconds of each timeout."""
 DEADLINE: Final = 0.8
+PATIENCE: Final = 10.0
 TICK: Final = 0.005
 
 
@@ -44,6 +48,11 @@ def job(url: str | None = None, **keys: Any) -> Job:
     """Return a job with short timeouts and without retries, unless ``keys`` say otherwise."""
     given = {"name": "test", "url": url, "timeout": f"{int(SHORT * 1000)}ms", "retries": 0, **keys}
     return Job.model_validate({key: value for key, value in given.items() if value is not None})
+
+
+def patient(url: str) -> Job:
+    """Return a job that is to succeed, however busy the machine is; to be fetched with `PATIENCE`."""
+    return job(url, timeout="5s")
 
 
 def fetcher_over(

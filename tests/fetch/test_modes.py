@@ -8,7 +8,7 @@ import zlib
 
 import pytest
 
-from tests.fetch.room import DEADLINE, MIB, SHORT, answering, ending, fetching, job, lag, response
+from tests.fetch.room import DEADLINE, MIB, PATIENCE, SHORT, answering, ending, fetching, job, lag, patient, response
 from tests.upstream import UpstreamProcess
 
 HELD_UP = 0.1
@@ -74,13 +74,13 @@ ENDINGS = {
 @pytest.mark.parametrize("mode", ENDINGS)
 async def test_ends_in_time_with_its_reason(mode: str, upstream: UpstreamProcess) -> None:
     """An operator reads the reason and knows what the upstream does; a job beside it must not notice."""
-    hostile, healthy = job(upstream.url(mode), max_body="4MiB"), job(upstream.url("lat/0"))
+    hostile, healthy = job(upstream.url(mode), max_body="4MiB"), patient(upstream.url("lat/0"))
     async with fetching() as fetcher:
         if mode.startswith("bomb"):
             await ending(fetcher, hostile, deadline=10)  # the upstream packs it at the first request
         async with lag() as held_up:
             task = asyncio.create_task(ending(fetcher, hostile))
-            beside = await ending(fetcher, healthy)
+            beside = await ending(fetcher, healthy, PATIENCE)
             end = await task
     assert (end.why, end.phase) == ENDINGS[mode]
     assert end.took < DEADLINE + 0.5
@@ -116,7 +116,7 @@ async def test_many_hostile_ones_beside_a_healthy_one(upstream: UpstreamProcess)
     async with fetching() as fetcher:
         tasks = [asyncio.create_task(ending(fetcher, one)) for one in hostile]
         for _ in range(5):
-            assert (await ending(fetcher, job(upstream.url("ok", host="localhost")))).why == "ok"
+            assert (await ending(fetcher, patient(upstream.url("ok", host="localhost")), PATIENCE)).why == "ok"
         assert {(await task).why for task in tasks} == {"deadline"}
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from fetchd.fetch.fetcher import Fetcher
 from fetchd.job import Job
-from tests.fetch.room import SHORT, ending, fetching, job, settled
+from tests.fetch.room import PATIENCE, SHORT, ending, fetching, job, patient, settled
 from tests.fetch.test_modes import ENDINGS
 from tests.processes import descriptors
 from tests.upstream import HOST, UpstreamProcess
@@ -31,9 +31,9 @@ async def crowded(upstream: UpstreamProcess, **options: Any) -> AsyncIterator[Fe
     await settled(tasks, files)
 
 
-async def assert_healthy(fetcher: Fetcher, probe: Job) -> None:
+async def assert_healthy(fetcher: Fetcher, url: str) -> None:
     """Fetch as often at once as there are places, and once more: a lost place would show."""
-    ends = await asyncio.gather(*(ending(fetcher, probe) for _ in range(PLACES + 1)))
+    ends = await asyncio.gather(*(ending(fetcher, patient(url), PATIENCE) for _ in range(PLACES + 1)))
     assert [end.why for end in ends] == ["ok"] * (PLACES + 1), [end.error for end in ends]
 
 
@@ -50,7 +50,7 @@ async def test_a_host_has_few_places(upstream: UpstreamProcess) -> None:
         waited = [end for end in ends if end.why == "timeout_pool"]
         assert all((end.phase, str(end.error)) == ("pool", waited[0].error and str(waited[0].error)) for end in waited)
         assert "no place among the host's exchanges within 0.1 s" in str(waited[0].error)
-        await assert_healthy(fetcher, job(upstream.url("ok")))
+        await assert_healthy(fetcher, upstream.url("ok"))
 
 
 async def test_other_hosts_have_places_of_their_own(upstream: UpstreamProcess) -> None:
@@ -58,7 +58,7 @@ async def test_other_hosts_have_places_of_their_own(upstream: UpstreamProcess) -
     async with crowded(upstream) as fetcher:
         hung = [asyncio.create_task(ending(fetcher, job(upstream.url("hang")))) for _ in range(PLACES)]
         await asyncio.sleep(0)
-        end = await ending(fetcher, job(upstream.url("ok", host="localhost")))
+        end = await ending(fetcher, patient(upstream.url("ok", host="localhost")), PATIENCE)
         assert end.why == "ok"
         await asyncio.gather(*hung)
 
@@ -71,7 +71,7 @@ async def test_a_place_is_given_back(mode: str, upstream: UpstreamProcess) -> No
     async with crowded(upstream) as fetcher:
         for _ in range(PLACES + 1):
             await ending(fetcher, job(upstream.url(mode), timeout="50ms", max_body="1MiB"))
-        await assert_healthy(fetcher, job(upstream.url("ok")))
+        await assert_healthy(fetcher, upstream.url("ok"))
 
 
 async def after_steps(steps: int, fetcher: Fetcher, wanted: Job) -> str:
@@ -92,10 +92,10 @@ async def test_cancelled_at_every_step(mode: str, secure: bool, warm: bool, upst
     address = upstream.tls_url if secure else upstream.url
     seen = set()
     async with crowded(upstream) as fetcher:
-        wanted, probe = job(address(mode, host="localhost")), job(address("ok", host="localhost"))
+        wanted, probe = patient(address(mode, host="localhost")), address("ok", host="localhost")
         for steps in range(STEPS):
             if warm:
-                await ending(fetcher, probe)
+                await ending(fetcher, patient(probe), PATIENCE)
             seen.add(await after_steps(steps, fetcher, wanted))
         await assert_healthy(fetcher, probe)
     assert "cancelled" in seen
@@ -107,7 +107,7 @@ async def test_cancelled_uploads(steps: int, upstream: UpstreamProcess) -> None:
     sent = job(upstream.url("echo"), method="POST", body="x" * 3_000_000)
     async with crowded(upstream) as fetcher:
         await after_steps(steps, fetcher, sent)
-        await assert_healthy(fetcher, job(upstream.url("ok")))
+        await assert_healthy(fetcher, upstream.url("ok"))
 
 
 async def test_random_deadlines(upstream: UpstreamProcess) -> None:
@@ -129,7 +129,7 @@ async def test_random_deadlines(upstream: UpstreamProcess) -> None:
         await asyncio.gather(*(suffer(fetcher, done) for _ in range(12)))
         assert len(done) > 200
         for url in (upstream.url("ok"), upstream.tls_url("ok"), upstream.url("redir/2")):
-            await assert_healthy(fetcher, job(url))
+            await assert_healthy(fetcher, url)
 
 
 async def test_idle_connections_are_few(upstream: UpstreamProcess) -> None:
