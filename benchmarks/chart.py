@@ -12,7 +12,7 @@ Point = tuple[float, float, int]
 
 WIDTH: Final = 760
 HEIGHT: Final = 400
-LEFT, RIGHT, TOP, BOTTOM = 78, 584, 76, 338
+LEFT, RIGHT, TOP, BOTTOM = 78, 574, 76, 330
 INK, FAINT, GRID = "#1f2328", "#59636e", "#e4e8ec"
 CRON, FETCHD = "#b42318", "#0b6e4f"
 _STEPS: Final = (1, 2, 5, 10, 20, 25, 50, 100, 200, 250, 500, 1000, 2000)
@@ -62,6 +62,8 @@ font-family="system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif"
   <text x="24" y="34" font-size="17" font-weight="600" fill="{INK}">An upstream stops answering</text>
   <text x="24" y="55" fill="{FAINT}">Memory in MiB; one fetch is due every second, none gets an answer</text>
   {body}
+  <text x="24" y="384" font-size="11" fill="{FAINT}">Scripts: PSS, what they share counted once. fetchd: RSS. \
+Both measured side by side, on one machine.</text>
 </svg>
 """
 

@@ -2,7 +2,7 @@
 
 Parts: ``fetch`` 1,000 jobs each second, beside a bare client loop at the same rate; ``minute`` 10,000 jobs each
 minute; ``idle`` memory at rest; ``slope`` memory over many runs against upstreams that misbehave. All of them take
-four minutes.
+five minutes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from statistics import linear_regression, quantiles
+from statistics import linear_regression, median, quantiles
 from typing import Final
 
 from benchmarks.measure import Daemon, cpu_of, mebibytes, memory_of, running, table
@@ -39,6 +39,7 @@ class Size:
 
     each_second: int
     window: float
+    rounds: int
     each_minute: int
     settle: float
     runs: int
@@ -63,6 +64,9 @@ class Window:
                     lateness.append(said["lateness_s"])
         return cls(end - start, good, lateness)
 
+    def __add__(self, other: Window) -> Window:
+        return Window(self.seconds + other.seconds, self.good + other.good, self.lateness + other.lateness)
+
     @property
     def rate(self) -> float:
         """Return the good runs for each second."""
@@ -75,48 +79,58 @@ class Window:
 
 
 def fetch(size: Size) -> Iterator[Row]:
-    """Compare the CPU for each fetch with that of a bare client loop in the same place."""
+    """Compare the CPU for each fetch with that of a bare client loop in the same place, in turns."""
+    bare: list[float] = []
+    ours: list[float] = []
+    window = Window(0.0, 0, [])
     with upstream() as (server, url), tempfile.TemporaryDirectory(prefix="throughput-") as name:
         pin(server.pid, last=True)
-        folder = Path(name)
-        bare, bare_rate = _bare(f"{url}/ok", size, folder / "bare")
-        with running(folder / "daemon", jobs(size.each_second, "1s", [f"{url}/ok"])) as daemon:
-            pin(daemon.pid)
-            time.sleep(WARM_UP)
-            start, before = time.time(), cpu_of(daemon.pid)
-            time.sleep(size.window)
-            end, used = time.time(), cpu_of(daemon.pid) - before
-            memory = memory_of([daemon.pid])
-        window = Window.of(daemon.log, start, end)
-    cost = used / window.good * 1000
+        for number in range(size.rounds):
+            folder = Path(name, str(number))
+            folder.mkdir()
+            bare.append(_bare(f"{url}/ok", size, folder / "bare"))
+            with running(folder / "daemon", jobs(size.each_second, "1s", [f"{url}/ok"])) as daemon:
+                pin(daemon.pid)
+                time.sleep(WARM_UP)
+                start, before = time.time(), cpu_of(daemon.pid)
+                time.sleep(size.window)
+                end, used = time.time(), cpu_of(daemon.pid) - before
+                memory = memory_of([daemon.pid])
+                found = Window.of(daemon.log, start, end)
+            ours.append(used / found.good * 1000)
+            window += found
     yield f"{size.each_second:,} jobs every second: achieved", f"{window.rate:,.1f} fetches/s"
     yield "lateness, p50 / p99", window.late()
-    yield "CPU for each fetch, fetchd: schedule, deadline, limits, log line included", f"{cost:.3f} ms"
-    yield f"CPU for each fetch, bare httpx over aiohttp, at {bare_rate:,.1f} fetches/s", f"{bare:.3f} ms"
-    yield "fetchd to bare", f"{cost / bare:.2f}"
+    yield "CPU for each fetch, fetchd: schedule, deadline, limits, log line included", _milliseconds(ours)
+    yield "CPU for each fetch, bare httpx over aiohttp at the same rate", _milliseconds(bare)
+    yield "fetchd to bare", f"{median(ours) / median(bare):.2f}"
     yield f"RSS with {size.each_second:,} jobs every second", mebibytes(memory.rss)
 
 
-def _bare(url: str, size: Size, counted: Path) -> tuple[float, float]:
-    """Return the milliseconds of CPU for each fetch of the bare loop, and its fetches for each second."""
+def _milliseconds(rounds: Sequence[float]) -> str:
+    return f"{median(rounds):.3f} ms ({min(rounds):.3f} to {max(rounds):.3f})"
+
+
+def _bare(url: str, size: Size, counted: Path) -> float:
+    """Return the milliseconds of CPU for each fetch of the bare loop."""
     with counted.open("wb") as stdout:
         command = [sys.executable, "-m", "benchmarks.bare", url, str(size.each_second)]
         process = subprocess.Popen(command, stdout=stdout, cwd=Path(__file__).parents[1])
         try:
             pin(process.pid)
             time.sleep(WARM_UP)
+            if process.poll() is not None:
+                raise SystemExit("the bare loop has ended: is httpx-aiohttp there? it is in requirements/dev.txt")
             start, before = time.time(), cpu_of(process.pid)
             time.sleep(size.window)
             end, used = time.time(), cpu_of(process.pid) - before
-            if process.poll() is not None:
-                raise SystemExit("the bare loop has ended: is httpx-aiohttp there? it is in requirements/dev.txt")
         finally:
             process.kill()
             process.wait()
     told = [tuple(map(float, line.split())) for line in counted.read_text().splitlines()]
     within = [(count, at) for count, at in told if start <= at < end]
     rate = (within[-1][0] - within[0][0]) / (within[-1][1] - within[0][1])
-    return used / (rate * (end - start)) * 1000, rate
+    return used / (rate * (end - start)) * 1000
 
 
 def minute(size: Size) -> Iterator[Row]:
@@ -155,12 +169,12 @@ def slope(size: Size) -> Iterator[Row]:
             time.sleep(min(1.0, max(0.0, end - now)))
         window = Window.of(daemon.log, start, end)
     runs = len(window.lateness)
-    warm = samples[len(samples) // 4 :]
+    warm = samples[len(samples) // 2 :]  # until then each job fills the history that it is allowed
     gain = linear_regression(*zip(*warm, strict=True)).slope * (end - start) / runs
     yield f"{runs:,} runs in {end - start:.0f} s, {runs - window.good:,} of them failed", "by design"
-    yield "RSS at a quarter", mebibytes(warm[0][1])
+    yield "RSS at half time", mebibytes(warm[0][1])
     yield "RSS at the end", mebibytes(warm[-1][1])
-    yield "slope of RSS from a quarter on", f"{gain * 1000 / 1024:+.1f} KiB for 1,000 runs"
+    yield "slope of RSS from half time on", f"{gain * 1000 / 1024:+.1f} KiB for 1,000 runs"
 
 
 PARTS: Final[dict[str, Callable[[Size], Iterator[Row]]]] = {
@@ -208,12 +222,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "parts", nargs="*", choices=[*PARTS, "all"], default="all", metavar="PART", help="all by default"
     )
     parser.add_argument("--each-second", type=int, default=1000, metavar="N", help="jobs of fetch (1000)")
-    parser.add_argument("--window", type=float, default=20.0, metavar="SECONDS", help="measured by fetch (20)")
+    parser.add_argument("--window", type=float, default=10.0, metavar="SECONDS", help="of each round of fetch (10)")
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="of fetch (3)")
     parser.add_argument("--each-minute", type=int, default=10_000, metavar="N", help="jobs of minute (10000)")
     parser.add_argument("--settle", type=float, default=60.0, metavar="SECONDS", help="that idle waits (60)")
-    parser.add_argument("--runs", type=int, default=20_000, metavar="N", help="of slope (20000)")
+    parser.add_argument("--runs", type=int, default=30_000, metavar="N", help="of slope (30000)")
     given = parser.parse_args(arguments)
-    size = Size(given.each_second, given.window, given.each_minute, given.settle, given.runs)
+    size = Size(given.each_second, given.window, given.rounds, given.each_minute, given.settle, given.runs)
     print(f"CPython {sys.version.split()[0]}, {os.cpu_count()} cores\n")
     print(measured(PARTS if "all" in given.parts else given.parts, size))
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 
-async def until(condition: Callable[[], object], *, within: float = 10.0) -> None:
+async def until(condition: Callable[[], object], *, within: float = 20.0) -> None:
     """Wait for what another process does; a poll, for there is nothing to await."""
     end = time.monotonic() + within
     while not condition():
@@ -34,6 +34,12 @@ def children() -> list[int]:
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that has just ended
             pids += map(int, (task / "children").read_text().split())
     return pids
+
+
+def births() -> Callable[[], set[int]]:
+    """Return what tells the children that were born since; others may serve other tests."""
+    before = set(children())
+    return lambda: set(children()) - before
 
 
 def descriptors() -> int:

@@ -37,7 +37,8 @@ def test_parts_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     """A part that is not there is refused with the names of those that are."""
     with pytest.raises(SystemExit):
         main(["nothing"])
-    assert all(name in capsys.readouterr().err for name in PARTS)
+    said = capsys.readouterr().err
+    assert all(name in said for name in PARTS)
 
 
 @pytest.mark.parametrize("launches", [1, 60])

@@ -13,7 +13,7 @@ import anyio
 import pytest
 
 from fetchd.child import STATUS_LOST, TAIL, Child, Program, how_it_ended
-from tests.processes import alive, children, descriptors, until
+from tests.processes import alive, births, descriptors, until
 
 
 def sh(script: str, stdin: bytes | Path = b"") -> Program:
@@ -124,6 +124,7 @@ async def test_what_left_the_group_is_not_waited_for(tmp_path: Path) -> None:
 
 async def test_nothing_is_left() -> None:
     """No zombie and no descriptor: each Run starts a process, for years."""
+    born = births()
     await run(sh("exit 0", stdin=b"x"))
     before = descriptors()
     for _ in range(5):
@@ -131,7 +132,7 @@ async def test_nothing_is_left() -> None:
     with pytest.raises(FileNotFoundError):
         await run(Program(["/nowhere/at/all"]))
     assert descriptors() == before
-    assert children() == []
+    assert born() == set()
 
 
 async def test_a_missing_program_says_so() -> None:
@@ -143,6 +144,7 @@ async def test_a_missing_program_says_so() -> None:
 
 async def test_a_cancelled_start_leaves_nothing() -> None:
     """The process comes to life in a thread, perhaps after nobody waits for it any more."""
+    born = births()
     before = descriptors()
     for delay in range(6):
         task = asyncio.create_task(Child.start(sh("sleep 60")))
@@ -151,17 +153,18 @@ async def test_a_cancelled_start_leaves_nothing() -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-    await until(lambda: children() == [] and descriptors() == before)
+    await until(lambda: born() == set() and descriptors() == before)
 
 
 async def test_a_deadline_is_kept() -> None:
     """The waits are cancelled at once, under a scope that closes the child as it unwinds."""
+    born = births()
     began = time.monotonic()
     with anyio.move_on_after(0.1) as scope:
         await run(sh("sleep 60"))
     assert scope.cancelled_caught
     assert time.monotonic() - began < 2
-    assert children() == []
+    assert born() == set()
 
 
 async def test_the_end_is_told_once() -> None:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 import time_machine
@@ -25,6 +26,7 @@ from fetchd.schedule import schedule_of
 from fetchd.scheduler import CATCH_UP_WITHIN, Scheduler, catch_up_after, missed_slot
 from fetchd.store.memory import MemoryStore
 from tests.fakes import FakeFetcher
+from tests.processes import until
 
 HOUR = 3600.0
 
@@ -83,7 +85,7 @@ async def test_each_slot_starts_a_run() -> None:
     async with running(starts, job("a")):
         await starts.until(lambda: len(starts.slots) >= 6)
     slots = [slot for _, slot in starts.slots]
-    assert {later - earlier for earlier, later in zip(slots, slots[1:], strict=False)} == {timedelta(milliseconds=50)}
+    assert {later - earlier for earlier, later in pairwise(slots)} == {timedelta(milliseconds=50)}
 
 
 async def test_a_thousand_slots_against_a_hung_upstream() -> None:
@@ -103,8 +105,7 @@ async def test_a_thousand_slots_against_a_hung_upstream() -> None:
     scheduler = Scheduler(runner.run, runner.skip, SystemClock())
     scheduler.start([hung])
     async with asyncio.timeout(25):
-        while store.skipped["hung", Reason.OVERLAP] < 999:
-            await asyncio.sleep(0.01)
+        await until(lambda: store.skipped["hung", Reason.OVERLAP] >= 999)
     scheduler.pause()
     await runner.drain(0.0)
     await scheduler.close()
@@ -229,6 +230,19 @@ async def test_ten_thousand_jobs_are_armed_quickly() -> None:
     async with running(starts, *(job(f"job-{number}", "1h") for number in range(10_000))) as scheduler:
         assert scheduler.next_slot() is not None
         assert len(scheduler.next_slots()) == 10_000
+
+
+async def test_what_was_due_but_not_started_does_not_count_as_alive() -> None:
+    """Pausing takes it back; were it left counted as running, the job would never run again."""
+    starts = Starts()
+    jobs = [job(f"job-{number}", cron="* * * * * *") for number in range(500)]
+    async with running(starts, *jobs) as scheduler:
+        await starts.until(lambda: len(starts.slots) > 0)
+        scheduler.pause()
+        await asyncio.sleep(0)
+        scheduler._scheduler.resume()
+        await starts.until(lambda: len({name for name, _ in starts.slots}) == 500)
+        assert not starts.skipped
 
 
 class TestCatchUp:

@@ -23,7 +23,7 @@ from fetchd.errors import FetchError, Reason, UserCodeError
 from fetchd.usercode import LONGEST_TRACEBACK, own_traceback
 from fetchd.worker import Result, Workers, load_function
 from tests import user_functions as users
-from tests.processes import alive, children, descriptors, until
+from tests.processes import alive, births, descriptors, until
 
 
 @pytest.fixture
@@ -44,8 +44,9 @@ async def test_sync_code_runs_in_a_process_that_is_kept(workers: Workers) -> Non
 
 async def test_async_code_runs_in_the_loop(workers: Workers) -> None:
     """It needs no process, and may use what lives in the loop."""
+    born = births()
     assert await workers.call(users.double_later, 21) == 42
-    assert children() == []
+    assert born() == set()
 
 
 async def test_a_result_travels_whole(workers: Workers) -> None:
@@ -155,30 +156,33 @@ async def test_a_cancelled_call_kills_its_process_and_all_it_started(workers: Wo
 
 async def test_a_call_cancelled_at_any_moment_leaves_nothing(workers: Workers) -> None:
     """The process may not yet have started, or not yet have been asked."""
+    born = births()
     before = descriptors()
     for delay in (0.0, 0.001, 0.003, 0.01, 0.03):
         with anyio.move_on_after(delay):
             await workers.call(time.sleep, 60)
-    await until(lambda: children() == [] and descriptors() == before)
+    await until(lambda: born() == set() and descriptors() == before)
 
 
 async def test_places_are_limited(workers: Workers) -> None:
     """Sync code that hangs must not become a pile of processes."""
+    born = births()
     calls = [asyncio.create_task(workers.call(time.sleep, 60)) for _ in range(5)]
-    await until(lambda: len(children()) == 2)
+    await until(lambda: len(born()) == 2)
     await asyncio.sleep(0.05)
-    assert len(children()) == 2
+    assert len(born()) == 2
     for call in calls:
         call.cancel()
     await asyncio.gather(*calls, return_exceptions=True)
-    assert children() == []
+    assert born() == set()
 
 
 async def test_an_idle_process_ends() -> None:
     """It would hold the memory of all that the user's code has imported."""
+    born = births()
     workers = Workers(idle=0.05)
     await workers.call(users.double, 1)
-    await until(lambda: children() == [])
+    await until(lambda: born() == set())
     assert await workers.call(users.double, 1) == 2
     await workers.aclose()
 
@@ -227,11 +231,12 @@ async def test_processes_end_with_the_daemon(tmp_path: Path) -> None:
 
 async def test_closing_leaves_nothing() -> None:
     """The daemon's stop is bounded, and leaves neither process nor descriptor."""
+    born = births()
     before = descriptors()
     workers = Workers()
     await asyncio.gather(*(workers.call(users.double, number) for number in range(3)))
     await workers.aclose()
-    assert children() == []
+    assert born() == set()
     assert descriptors() == before
 
 

@@ -19,7 +19,7 @@ from fetchd import __version__
 from fetchd.body import MemoryBudget
 from fetchd.clock import SystemClock
 from fetchd.config import Config, ignored_environment
-from fetchd.errors import Reason, StateError, StoreError
+from fetchd.errors import FetchdError, Reason, StateError, StoreError
 from fetchd.fetch.client import ClientOptions, open_transport
 from fetchd.fetch.fetcher import Fetcher
 from fetchd.fetch.resolver import Names
@@ -28,7 +28,7 @@ from fetchd.instance import hold
 from fetchd.job import Job
 from fetchd.outbox import Outbox
 from fetchd.run import Outcome, Report, Run
-from fetchd.runner import Runner, TooManyStuckError
+from fetchd.runner import Runner
 from fetchd.scheduler import Scheduler, missed_slot
 from fetchd.sinks import Outgoing, Resources
 from fetchd.sinks.kinds import open_sink
@@ -43,7 +43,8 @@ from fetchd.worker import Workers
 
 log = structlog.get_logger()
 
-EXIT_STUCK: Final = 70
+EXIT_FAILED: Final = 70
+"""sysexits.h: internal error. The supervisor starts a new process, which is what can help."""
 TIDY_EVERY: Final = 60.0
 LEAVE_WITHIN: Final = 2.0
 """Seconds that code which ignores its cancellation has to let go of the process once everything else is closed."""
@@ -84,9 +85,12 @@ async def serve(config: Config, environment: Mapping[str, str], *, new_state: bo
                 await _drain(config, notifier, scheduler, runner, outbox)
                 for task in tasks:
                     task.cancel()
-        except* TooManyStuckError as group:
-            log.critical("daemon_failed", message=str(group.exceptions[0]))
-            code = EXIT_STUCK
+        except* FetchdError as group:
+            log.critical("daemon_failed", message="; ".join(map(str, group.exceptions)))
+            code = EXIT_FAILED
+        except* Exception as group:
+            log.critical("daemon_failed", exc_info=group)
+            code = EXIT_FAILED
     log.info("daemon_stopped", exit_status=code)
     _leave_soon(code)
     return code
@@ -138,6 +142,7 @@ async def open_runner(config: Config, store: Store, sinks: Sinks | None = None) 
     async with AsyncExitStack() as stack:
         transport = await stack.enter_async_context(open_transport(ClientOptions(names, daemon.ca_file, limits)))
         workers = Workers()
+        stack.push_async_callback(workers.aclose)
         fetcher = Fetcher(transport, spool, workers)
         if sinks is None:
             sinks = await stack.enter_async_context(_open_sinks(config, fetcher, workers))

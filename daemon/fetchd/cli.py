@@ -78,6 +78,8 @@ def run(new_state: bool, given: Path | None) -> int:
     """
     # As process 1 of a container, a process without a handler does not hear SIGTERM at all.
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
+    # Inherited as ignored, it would cost every command its exit status.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     with _undrawn():
         from fetchd.app import serve
     config = _load(given)

@@ -31,7 +31,7 @@ class Outcome(StrEnum):
 
 
 def new_run_id() -> str:
-    """Return an id that sorts by time and is unique over machines: 11 hex digits of milliseconds, 8 at random."""
+    """Return an id that sorts by time and is unique over machines: milliseconds, then eight random digits, in hex."""
     return f"{time.time_ns() // 1_000_000:011x}{secrets.token_hex(4)}"
 
 

@@ -177,7 +177,9 @@ class _Starts(BaseExecutor):  # type: ignore[misc]
 
     def forget(self) -> None:
         """Start none of the Runs that are due but not started."""
-        self._due.clear()
+        while self._due:
+            name, _ = self._due.popleft()
+            self._run_job_success(name, [])
 
     def _do_submit_job(self, job: Any, run_times: list[datetime]) -> None:
         if self._loop is None:

@@ -22,7 +22,7 @@ SHORTEST_SEARCHED: Final = 4
 """Shorter secrets are masked where they are shown as values, but not hunted in free text, which they would shred."""
 
 _SENSITIVE: Final = re.compile(
-    r"auth|cookie|credential|key|password|passwd|secret|session|signature|token", re.IGNORECASE
+    r"auth|cookie|credential|key|pass|pwd|secret|session|\bsig|signature|token", re.IGNORECASE
 )
 
 

@@ -79,8 +79,8 @@ class Workers:
         """
         if inspect.iscoroutinefunction(function):
             return await _awaited(function, argument)
-        request = _request(function, argument, wants_result)
         async with self._limiter:
+            request = _request(function, argument, wants_result)  # a copy of the body: not while waiting for a place
             worker = await self._worker()
             try:
                 failed, payload = await worker.ask(request, self._largest)

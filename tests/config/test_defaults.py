@@ -8,6 +8,7 @@ import pytest
 
 from fetchd.config.rules import smallest_gap
 from fetchd.job import Job, Timeouts
+from fetchd.units import MAX_DURATION
 from tests.config.files import loaded
 
 
@@ -85,7 +86,10 @@ def test_cron_drops_an_inherited_interval(tmp_path: Path) -> None:
         ("0 9 * * mon-fri", 86400.0),
         ("0 9,10 * * *", 3600.0),
         ("*/15 * * * * *", 15.0),
-        ("0 0 29 2 *", 126230400.0),
+        ("0 0,23 5,20,21 * *", 3600.0),
+        ("0 0,23 * * mon", 82800.0),
+        ("0 12 1 * *", 29 * 86400.0),
+        ("0 0 29 2 *", MAX_DURATION),
     ],
 )
 def test_the_smallest_gap_is_found_over_the_wrap(cron: str, gap: float) -> None:

@@ -20,7 +20,7 @@ MODES: dict[str, tuple[str, str]] = {
     "drip/0.1": ("deadline_exceeded", "timeout_read"),
     "driphdr/0.1": ("fetch_failed", "timeout_read"),
     "1xx/0.1": ("fetch_failed", "timeout_read"),
-    "1xx/0": ("fetch_failed", "timeout_read"),
+    "1xx/0": ("fetch_failed", "protocol"),
     "infchunk": ("fetch_failed", "too_large"),
     "hdrbomb/20": ("fetch_failed", "protocol"),
     "redir": ("fetch_failed", "too_many_redirects"),

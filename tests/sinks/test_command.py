@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 
 from fetchd.errors import SinkError
 from fetchd.sinks.command import CommandSink
-from tests.processes import alive, children, descriptors, until
+from tests.processes import alive, births, descriptors, until
 from tests.sinks.made import delivery, options, resources
 
 
@@ -189,6 +189,7 @@ async def test_output_is_logged_and_bounded(tmp_path: Path) -> None:
 
 async def test_a_deadline_kills_the_whole_group(tmp_path: Path) -> None:
     """And what the command had said by then is logged."""
+    born = births()
     began = time.monotonic()
     with capture_logs() as logs:
         task = asyncio.create_task(sh(tmp_path, "echo so far; sleep 60 & echo $! > pid; wait").deliver(delivery()))
@@ -198,7 +199,7 @@ async def test_a_deadline_kills_the_whole_group(tmp_path: Path) -> None:
             await task
     assert time.monotonic() - began < 5
     await until(lambda: not alive(int((tmp_path / "pid").read_text())))
-    assert children() == []
+    assert born() == set()
     assert [(line["stdout"], line["exit_status"]) for line in logs] == [("so far", None)]
 
 
@@ -213,23 +214,25 @@ async def test_what_a_command_leaves_running_holds_nobody(tmp_path: Path, start:
 
 async def test_a_grandchild_that_left_the_group_does_not_hold_a_deadline(tmp_path: Path) -> None:
     """It cannot be killed from here; it must not be waited for either."""
-    script = "setsid sh -c 'echo $$ > pid; sleep 60' & wait"
+    born = births()
+    script = "setsid sh -c 'echo $$ > pid; exec sleep 60' & wait"
     with anyio.move_on_after(5) as scope:
         task = asyncio.create_task(sh(tmp_path, script).deliver(delivery()))
         await until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().strip())
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
     assert not scope.cancelled_caught
-    assert children() == []
+    assert born() == set()
     os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
 
 
 async def test_nothing_is_left_after_many(tmp_path: Path) -> None:
     """No zombie, no descriptor, no warning; neither of those that end nor of those that are cut off."""
+    born = births()
     target = sh(tmp_path, "cat > /dev/null; sleep 0.02")
     await target.deliver(delivery())
     before = descriptors()
     for number in range(8):
         with anyio.move_on_after(0.004 * number):
             await target.deliver(delivery(b"x" * 100_000))
-    await until(lambda: children() == [] and descriptors() == before)
+    await until(lambda: born() == set() and descriptors() == before)

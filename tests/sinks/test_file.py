@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -17,8 +18,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from fetchd.errors import SinkError
+from fetchd.run import Delivery
 from fetchd.sinks.content import json_of, text_of
-from fetchd.sinks.file import FileSink
+from fetchd.sinks.file import PIECE, FileSink
 from tests.processes import descriptors, until
 from tests.sinks.made import delivery, options, resources
 
@@ -300,3 +302,94 @@ class TestContent:
         assert text_of(b"1", "") is None
         assert text_of(b"\xff", "text/plain") is None
         assert text_of(b"<a/>", "application/atom+xml") == "<a/>"
+
+
+class TestAgain:
+    """Lines of deliveries that may have been tried before: each is there once."""
+
+    @staticmethod
+    def lane(
+        number: int, content: bytes = b"1", *, attempt: int = 2, sink: str = "file", job: str = "rates"
+    ) -> Delivery:
+        """Return the delivery of a Run to one of its sinks."""
+        run = f"{number:05}"
+        made = delivery(content, id=f"{run}-{sink}", job=job)
+        return replace(made, run=run, sink=sink, attempt=attempt)
+
+    @staticmethod
+    def written(out: Path) -> list[str]:
+        """Return whose lines the file holds."""
+        return [json.loads(line)["delivery"] for line in (out / "log").read_text().splitlines()]
+
+    async def test_what_is_there_is_not_written_again(self, tmp_path: Path) -> None:
+        """The process was killed between writing and saying so."""
+        target = sink(tmp_path, "log", mode="append")
+        for number in (1, 2, 3):
+            await target.deliver(self.lane(number, attempt=1))
+        for number in (3, 2):
+            await target.deliver(self.lane(number))
+        await target.deliver(self.lane(4))
+        assert self.written(tmp_path) == ["00001-file", "00002-file", "00003-file", "00004-file"]
+
+    async def test_a_first_try_is_not_looked_for(self, tmp_path: Path) -> None:
+        """It cannot be there, and the file may be large."""
+        target = sink(tmp_path, "log", mode="append")
+        for _ in range(2):
+            await target.deliver(self.lane(1, attempt=1))
+        assert self.written(tmp_path) == ["00001-file", "00001-file"]
+
+    async def test_a_line_that_was_cut_off_is_not_there(self, tmp_path: Path) -> None:
+        """Neither at the end of the file nor where others have written after it."""
+        target = sink(tmp_path, "log", mode="append")
+        await target.deliver(self.lane(1, b'{"a": {"b": 1}}', attempt=1))
+        whole = (tmp_path / "log").read_bytes()
+        for cut in (whole[:-2], whole[:-3], whole[:-3] + b"\n" + whole.replace(b"00001", b"00002")):
+            (tmp_path / "log").write_bytes(cut)
+            await target.deliver(self.lane(1, b'{"a": {"b": 1}}'))
+            assert (tmp_path / "log").read_bytes() == cut.rstrip(b"\n") + b"\n" + whole
+
+    async def test_a_whole_line_without_its_end_is_there(self, tmp_path: Path) -> None:
+        """Whoever writes next ends it."""
+        target = sink(tmp_path, "log", mode="append")
+        await target.deliver(self.lane(1, attempt=1))
+        (tmp_path / "log").write_bytes((tmp_path / "log").read_bytes()[:-1])
+        await target.deliver(self.lane(1))
+        await target.deliver(self.lane(2))
+        assert self.written(tmp_path) == ["00001-file", "00002-file"]
+
+    @pytest.mark.parametrize("size", [PIECE - 300, PIECE - 100, PIECE - 1, PIECE, 3 * PIECE])
+    async def test_it_is_found_wherever_it_stands(self, tmp_path: Path, size: int) -> None:
+        """Lines of others lie behind it, and it may stand across the pieces that are read."""
+        target = sink(tmp_path, "log", mode="append")
+        await target.deliver(self.lane(1, b'"x"', attempt=1))
+        for step in range(0, 400, 25):
+            (tmp_path / "log").write_bytes((tmp_path / "log").read_bytes().splitlines(keepends=True)[0])
+            await target.deliver(self.lane(7, b'"%b"' % (b"y" * (size - step)), attempt=1, job="other"))
+            await target.deliver(self.lane(1, b'"x"'))
+            assert (tmp_path / "log").read_bytes().count(b"\n") == 2, step
+
+    async def test_an_older_line_of_the_lane_ends_the_search(self, tmp_path: Path) -> None:
+        """A file of years is not read for each delivery; other lanes' lines say nothing."""
+        target = sink(tmp_path, "log", mode="append")
+        filler = self.lane(9, b'"%b"' % (b"y" * PIECE), attempt=1, job="other")
+        await target.deliver(self.lane(2, attempt=1))
+        await target.deliver(filler)
+        await target.deliver(self.lane(1, attempt=1, sink="archive"))
+        await target.deliver(filler)
+        await target.deliver(self.lane(2))
+        assert self.written(tmp_path).count("00002-file") == 1
+        await target.deliver(self.lane(1, attempt=1))
+        await target.deliver(filler)
+        await target.deliver(self.lane(2))
+        assert self.written(tmp_path).count("00002-file") == 1
+
+    async def test_an_id_within_a_body_is_not_a_line(self, tmp_path: Path) -> None:
+        """Whatever an upstream sends."""
+        target = sink(tmp_path, "log", mode="append")
+        await target.deliver(self.lane(1, b'{"delivery": "00002-file", "job": "rates"}', attempt=1))
+        await target.deliver(self.lane(2))
+        assert self.written(tmp_path) == ["00001-file", "00002-file"]
+
+    async def test_a_device_has_no_lines(self) -> None:
+        """It is written to, whatever was there."""
+        await FileSink(options("file", path="/dev/null", mode="append"), resources(Path("/tmp"))).deliver(self.lane(1))

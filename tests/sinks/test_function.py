@@ -14,7 +14,7 @@ from fetchd.errors import SinkError
 from fetchd.sinks import Resources
 from fetchd.sinks.function import FunctionSink
 from fetchd.worker import Workers
-from tests.processes import children, until
+from tests.processes import births, until
 from tests.sinks.made import SLOT, delivery, options, resources
 
 MODULE = """
@@ -119,9 +119,10 @@ async def test_a_function_that_is_gone_is_transient(shared: Resources) -> None:
 
 async def test_a_deadline_ends_a_function_that_hangs(shared: Resources) -> None:
     """With its process: nothing else stops sync code."""
+    born = births()
     task = asyncio.create_task(sink("hang", shared).deliver(delivery()))
     await until(Path("hung").exists)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert children() == []
+    assert born() == set()

@@ -16,8 +16,9 @@ _WEB: Final = ("http://", "https://")
 def hidden_texts(value: Any) -> Iterator[str]:
     """Yield the texts of all secrets within ``value``.
 
-    Of those written in the file itself, an address counts only by its password and its query's values, and a header
-    only if its name is that of a secret.
+    Of those written in the file itself, headers and parameters count only if their name is that of a secret: were each
+    "json" and "true" of a query taken out of every line, the log would be hard to read. An address counts by its
+    password and such parameters.
     """
     if isinstance(value, Secret):
         yield from _secret(value)
@@ -33,17 +34,19 @@ def hidden_texts(value: Any) -> Iterator[str]:
 
 
 def _field(key: str, value: Any) -> Iterator[str]:
-    if key == "headers":
-        yield from _headers(value)
+    if key in {"headers", "params"}:
+        yield from _named(value)
     elif key == "json_body":
         yield from _json(value)
+    elif key == "username" and value.origin == INLINE:
+        return  # a name written in the clear is none
     else:
         yield from hidden_texts(value)
 
 
 def _secret(secret: Secret) -> Iterator[str]:
     text = secret.reveal()
-    words = _words_of_address(text)
+    words = _words_of_address(text, every=secret.origin != INLINE)
     if words is None or secret.origin != INLINE:
         yield text
     if words is None:
@@ -54,21 +57,22 @@ def _secret(secret: Secret) -> Iterator[str]:
         yield unquote_plus(word)
 
 
-def _words_of_address(text: str) -> list[str] | None:
-    """Return the parts of an address that may be secret, as they are written; None if ``text`` is no address."""
+def _words_of_address(text: str, *, every: bool) -> list[str] | None:
+    """Return what may be secret in an address, ``every`` parameter or some; None if ``text`` is no address."""
     if not text[:8].lower().startswith(_WEB):
         return None
     try:
         parts = urlsplit(text)
     except ValueError:
         return None
-    words = [value if sign else name for name, sign, value in (pair.partition("=") for pair in parts.query.split("&"))]
+    pairs = (pair.partition("=") for pair in parts.query.split("&"))
+    words = [value if sign else name for name, sign, value in pairs if every or not sign or is_sensitive(name)]
     words.append(parts.password or parts.username or "")
     return [word for word in words if word]
 
 
-def _headers(headers: Mapping[str, Any]) -> Iterator[str]:
-    for name, value in headers.items():
+def _named(values: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in values.items():
         if not isinstance(value, Secret) or (value.origin == INLINE and not is_sensitive(name)):
             continue
         yield from _secret(value)

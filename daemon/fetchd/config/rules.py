@@ -5,15 +5,17 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterator, Mapping
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
-from itertools import pairwise
+from itertools import islice
 from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
+from cronsim import CronSim
+
 from fetchd.config.lines import KeyPath
 from fetchd.job import Job, Timeouts
-from fetchd.schedule import Cron, next_slots
+from fetchd.schedule import Cron
 from fetchd.units import MAX_DURATION, format_duration
 
 Problems = Iterator[tuple[KeyPath, str]]
@@ -89,11 +91,24 @@ def when(job: Job) -> Problems:
         yield ("timezone",), f"unknown time zone; {hint}"
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=4096)
 def smallest_gap(cron: str, timezone: str) -> float:
-    """Return the shortest time, in seconds, between two slots of a valid cron expression."""
-    slots = next_slots(Cron(cron, timezone), _FIRST, _SLOTS)
-    return min(((later - slot).total_seconds() for slot, later in pairwise(slots)), default=MAX_DURATION)
+    """Return the shortest time, in seconds, between two slots of a valid cron expression.
+
+    Those of a month are looked at, or of two days where all days are alike; beyond that, gaps are longer than any
+    deadline.
+    """
+    every_day = cron.split()[-3:] == ["*", "*", "*"]
+    horizon = timedelta(days=2 if every_day else 32)
+    slots = (slot.astimezone(UTC) for slot in islice(CronSim(cron, _FIRST.astimezone(ZoneInfo(timezone))), _SLOTS))
+    first = previous = next(slots)
+    smallest = MAX_DURATION
+    for slot in slots:
+        smallest = min(smallest, (slot - previous).total_seconds())
+        if slot - first > horizon:
+            break
+        previous = slot
+    return smallest
 
 
 def fitting(own: Job, job: Job) -> Problems:

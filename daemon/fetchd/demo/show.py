@@ -131,9 +131,10 @@ def _saying(seconds: float) -> Draw:
         due[0] += SAID_EVERY
         jobs = [tally.job(scene.job) for scene in SCENES]
         good, failed = sum(job.good for job in jobs), sum(job.failed for job in jobs)
+        command = " and a command of its sinks" if stage.commands else ""
         click.echo(
             f"{passed:4.0f} s  {good} runs succeeded, {failed} ended with their reason, "
-            f"{sum(job.skipped for job in jobs)} skipped; 1 process, {mebibytes(stage.memory)}"
+            f"{sum(job.skipped for job in jobs)} skipped; 1 process{command}, {mebibytes(stage.memory)}"
         )
 
     return say

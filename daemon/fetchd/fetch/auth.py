@@ -3,32 +3,51 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
+
+from pydantic import AfterValidator
 
 from fetchd.job import Auth
 from fetchd.secret import Secret
+
+
+def basic(username: str, password: str) -> str:
+    """Return the header's value for a name and a password (RFC 7617)."""
+    return f"Basic {b64encode(f'{username}:{password}'.encode()).decode('ascii')}"
+
+
+def _username(username: Secret) -> Secret:
+    if ":" in username.reveal():
+        raise ValueError("a user's name holds no colon: the password would begin there")
+    return username
+
+
+def _token(token: Secret) -> Secret:
+    text = token.reveal()
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError("a token holds no spaces, no line breaks and nothing beyond ASCII")
+    return token
 
 
 class BasicAuth(Auth):
     """A user's name and password (RFC 7617)."""
 
     kind: Literal["basic"]
-    username: Secret
+    username: Annotated[Secret, AfterValidator(_username)]
     """The user's name."""
     password: Secret
     """The user's password."""
 
     def headers(self) -> dict[str, str]:
         """Return the headers that authorise a request."""
-        pair = f"{self.username.reveal()}:{self.password.reveal()}".encode()
-        return {"Authorization": f"Basic {b64encode(pair).decode('ascii')}"}
+        return {"Authorization": basic(self.username.reveal(), self.password.reveal())}
 
 
 class BearerAuth(Auth):
     """A token (RFC 6750)."""
 
     kind: Literal["bearer"]
-    token: Secret
+    token: Annotated[Secret, AfterValidator(_token)]
     """The token."""
 
     def headers(self) -> dict[str, str]:

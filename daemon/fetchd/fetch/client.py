@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import ssl
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,10 +16,17 @@ from fetchd.fetch.exchange import EXTENSION, Exchange, Limits
 from fetchd.fetch.request import DEFAULT_HEADERS
 from fetchd.fetch.resolver import Names, Resolver
 from fetchd.fetch.transport import Transport
-from fetchd.job import Timeouts
+from fetchd.job import Timeouts, url_problem
 from fetchd.run import Progress
 
-_KEPT_ACROSS_ORIGINS: Final = frozenset({"accept", "accept-language", "user-agent", "accept-encoding", "range"})
+_NO_STREAM: Final = httpx.ByteStream(b"")
+_KEPT_ACROSS_ORIGINS: Final = frozenset({b"accept", b"accept-encoding", b"accept-language", b"range", b"user-agent"})
+_CHARSETS: Final = frozenset(
+    {"ascii", "us-ascii", "utf-8", "utf8", "utf-16", "utf-16le", "utf-16be", "latin-1"}
+    | {"shift_jis", "euc-jp", "euc-kr", "gb2312", "gbk", "gb18030", "big5", "koi8-r", "koi8-u"}
+    | {f"iso-8859-{part}" for part in range(1, 17)}
+    | {f"windows-{page}" for page in range(1250, 1259)}
+)
 
 
 class GuardedClient(httpx.AsyncClient):
@@ -29,11 +36,14 @@ class GuardedClient(httpx.AsyncClient):
     to foreign origins.
     """
 
-    def __init__(self, transport: httpx.AsyncBaseTransport, limits: Limits, progress: Progress, **options: Any) -> None:
-        super().__init__(transport=transport, trust_env=False, timeout=None, headers=DEFAULT_HEADERS, **options)
+    def __init__(self, transport: httpx.AsyncBaseTransport, limits: Limits, progress: Progress) -> None:
+        super().__init__(
+            transport=transport, trust_env=False, timeout=None, headers=DEFAULT_HEADERS, follow_redirects=True
+        )
         del self.headers["connection"]
         self._limits = limits
         self._progress = progress
+        self._afterwards = progress.phase
 
     async def send(
         self,
@@ -48,46 +58,67 @@ class GuardedClient(httpx.AsyncClient):
         Raises:
             ExchangeError: there is no response; it is also what httpx documents for the case.
         """
-        exchange = request.extensions.get(EXTENSION)
-        if exchange is None:
-            exchange = Exchange(self._limits_of(request), self._progress)
-        response = await self._walk(request, exchange, auth, follow_redirects is not False)
-        if not stream:
-            try:
-                await response.aread()
-            finally:
-                await response.aclose()
-            # httpx keeps the response in a cycle with its stream, and so its body until the garbage collector comes.
-            response.stream = httpx.ByteStream(b"")
+        follow = self.follow_redirects if follow_redirects is httpx.USE_CLIENT_DEFAULT else bool(follow_redirects)
+        exchange = self._exchange(request)
+        try:
+            response = await self.walk(request, exchange, auth=auth, follow=follow)
+            _distrust_charset(response)
+            if not stream:
+                try:
+                    await response.aread()
+                finally:
+                    await let_go(response)
+        except failures.ExchangeError:
+            exchange.end()
+            raise
         return response
 
-    async def _walk(self, request: httpx.Request, exchange: Exchange, auth: Any, follow: bool) -> httpx.Response:
+    async def walk(
+        self, request: httpx.Request, exchange: Exchange, *, auth: Any = None, follow: bool = True
+    ) -> httpx.Response:
+        """Send ``request`` within ``exchange``, follow its redirects, and return the last response, yet to be read.
+
+        Raises:
+            ExchangeError: there is no response.
+        """
         limit = exchange.limits.redirects
         for _ in range(limit + 1):
             request.extensions[EXTENSION] = exchange
-            response = await super().send(request, stream=True, auth=auth, follow_redirects=False)
+            response = await self._step(request, exchange, auth)
             following = response.next_request
             if following is None or not follow:
                 return response
-            await response.aclose()
-            request = _followed(request, following, exchange)
-            if auth is not httpx.USE_CLIENT_DEFAULT and not _same_origin(response.url, request.url):
+            await let_go(response)
+            if not _same_origin(request.url, following.url):
                 auth = None
-            exchange = Exchange(exchange.limits, exchange.progress)
+            elif "cookie" in request.headers and not self.cookies:
+                following.headers["Cookie"] = request.headers["Cookie"]  # httpx keeps those of its jar alone
+            request = _followed(request, following, exchange)
         raise failures.TooManyRedirectsError(f"more than {limit} redirects", exchange)
 
-    def _limits_of(self, request: httpx.Request) -> Limits:
-        """Return the limits for a request that brings no exchange: its own timeouts count where they are shorter."""
-        ours = self._limits.timeouts
+    async def _step(self, request: httpx.Request, exchange: Exchange, auth: Any) -> httpx.Response:
+        try:
+            return await super().send(request, stream=True, auth=auth, follow_redirects=False)
+        except failures.ExchangeError:
+            raise
+        except (httpx.RemoteProtocolError, httpx.InvalidURL):
+            raise failures.RedirectRefusedError("the redirect leads to what is not a URL", exchange) from None
+
+    def _exchange(self, request: httpx.Request) -> Exchange:
+        """Return a new exchange for ``request``: its own timeouts count where they are shorter."""
         theirs = request.extensions.get("timeout") or {}
-        timeouts = {phase: min(seconds, theirs.get(phase) or seconds) for phase, seconds in ours}
-        limits = self._limits
-        return Limits(
-            Timeouts.model_construct(**timeouts),
-            limits.max_body,
-            limits.redirects,
-            limits.allow_insecure_redirects,
-        )
+        timeouts = {phase: min(seconds, theirs.get(phase) or seconds) for phase, seconds in self._limits.timeouts}
+        limits = replace(self._limits, timeouts=Timeouts.model_construct(**timeouts))
+        return Exchange(limits, self._progress, self._afterwards)
+
+
+async def let_go(response: httpx.Response) -> None:
+    """Close ``response``.
+
+    httpx keeps it in a cycle with its stream, and so its body, until the garbage collector comes.
+    """
+    await response.aclose()
+    response.stream = _NO_STREAM
 
 
 class _NoCookies(httpx.Cookies):
@@ -98,7 +129,10 @@ class _NoCookies(httpx.Cookies):
 
 
 class SharedClient(GuardedClient):
-    """The one client of all jobs: it remembers nothing from one request to the next."""
+    """The one client of all jobs: it remembers nothing from one request to the next, each of which has its exchange."""
+
+    def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
+        super().__init__(transport, Limits(Timeouts(), 0, 0, False), Progress())
 
     @property
     def cookies(self) -> httpx.Cookies:
@@ -160,20 +194,25 @@ def _followed(request: httpx.Request, following: httpx.Request, exchange: Exchan
     A foreign origin gets none of the job's own headers: httpx drops Authorization alone, but an X-Api-Key is a
     secret as well.
     """
-    if following.url.scheme not in {"http", "https"} or not following.url.host:
-        raise failures.RedirectRefusedError(f"the redirect leads to {following.url.scheme or 'no address'}", exchange)
-    if (request.url.scheme, following.url.scheme) == (
-        "https",
-        "http",
-    ) and not exchange.limits.allow_insecure_redirects:
+    if problem := url_problem(str(following.url)):
+        raise failures.RedirectRefusedError(f"the redirect cannot be followed: {problem}", exchange)
+    downgraded = (request.url.scheme, following.url.scheme) == ("https", "http")
+    if downgraded and not exchange.limits.allow_insecure_redirects:
         message = "the redirect leads from https to http; allow_insecure_redirects would follow it"
         raise failures.RedirectRefusedError(message, exchange)
-    if not _same_origin(request.url, following.url):
-        if following.headers.get("content-length", "0") != "0" or "transfer-encoding" in following.headers:
-            message = (
-                f"the redirect leads to another origin, {following.url.host}, which shall not get the request's body"
-            )
-            raise failures.RedirectRefusedError(message, exchange)
-        kept = [(name, value) for name, value in following.headers.items() if name in _KEPT_ACROSS_ORIGINS]
-        following.headers = httpx.Headers([("Host", following.url.netloc.decode("ascii")), *kept])
+    if _same_origin(request.url, following.url):
+        return following
+    if following.headers.get("content-length", "0") != "0" or "transfer-encoding" in following.headers:
+        host = following.url.host
+        message = f"the redirect leads to another origin, {host}, which shall not get the request's body"
+        raise failures.RedirectRefusedError(message, exchange)
+    kept = [(name, value) for name, value in following.headers.raw if name.lower() in _KEPT_ACROSS_ORIGINS]
+    following.headers = httpx.Headers([(b"Host", following.url.netloc), *kept])
     return following
+
+
+def _distrust_charset(response: httpx.Response) -> None:
+    """Let the user's ``response.text`` obey a declared charset only where Python decodes it in linear time."""
+    declared = response.charset_encoding
+    if declared is not None and declared.lower() not in _CHARSETS:
+        response.encoding = "utf-8"

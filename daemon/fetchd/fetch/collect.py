@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any
 
 import httpx
 
+from fetchd.body import on_disk
 from fetchd.errors import FetchError, Reason, UserCodeError
 from fetchd.fetch.client import GuardedClient
 from fetchd.fetch.context import Context
 from fetchd.fetch.exchange import Limits
+from fetchd.fetch.incoming import Incoming
+from fetchd.fetch.request import own_headers
 from fetchd.fetch.spool import Spool
-from fetchd.fetch.transport import Transport
 from fetchd.job import Job
 from fetchd.run import Fetched, Progress, Run
 from fetchd.worker import Workers, load_function
@@ -23,10 +26,11 @@ from fetchd.worker import Workers, load_function
 class Collector:
     """Calls ``collect`` functions: async ones with a guarded client, sync ones in a worker process."""
 
-    def __init__(self, transport: Transport, spool: Spool, workers: Workers) -> None:
+    def __init__(self, transport: httpx.AsyncBaseTransport, spool: Spool, workers: Workers) -> None:
         self._transport = transport
         self._spool = spool
         self._workers = workers
+        self._functions: dict[str, Callable[..., Any]] = {}
 
     async def collect(self, job: Job, run: Run, progress: Progress) -> Fetched | None:
         """Return what the function of ``job`` returns; None where it says that there is nothing new.
@@ -57,27 +61,39 @@ class Collector:
     async def _call(self, job: Job, run: Run, progress: Progress) -> Any:
         assert job.collect is not None
         progress.phase = "collect"
-        function = load_function(job.collect)
+        function = self._functions.get(job.collect)
+        if function is None:
+            function = self._functions[job.collect] = await on_disk(partial(load_function, job.collect))
         if not inspect.iscoroutinefunction(function):
             return await self._workers.call(function, Context(job.name, run.id, run.slot))
-        headers = {name: value.reveal() for name, value in job.headers.items()}
         async with GuardedClient(_Borrowed(self._transport), Limits.of(job), progress) as client:
-            client.headers.update(headers)
+            client.headers.update(own_headers(job))
             return await self._workers.call(function, Context(job.name, run.id, run.slot, client))
 
 
 class _Borrowed(httpx.AsyncBaseTransport):
-    """The shared transport, for a client that closes what it was given."""
+    """The shared transport, for a client that closes what it was given: the responses that its user left open."""
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
         self._transport = transport
+        self._open: set[Incoming] = set()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send ``request`` over the shared connections."""
-        return await self._transport.handle_async_request(request)
+        response = await self._transport.handle_async_request(request)
+        if isinstance(response.stream, Incoming):
+            self._open.add(response.stream)
+            response.stream.held.callback(self._open.discard, response.stream)
+        return response
 
     async def aclose(self) -> None:
-        """Leave it open: others use it."""
+        """Close what is open; the transport itself goes on, for others use it."""
+        for stream in list(self._open):
+            await stream.aclose()
+
+
+async def _once(content: bytes) -> AsyncIterator[bytes]:
+    yield content
 
 
 async def _once(content: bytes) -> AsyncIterator[bytes]:
@@ -87,13 +103,14 @@ async def _once(content: bytes) -> AsyncIterator[bytes]:
 def _content_of(result: Any) -> tuple[bytes, str]:
     if isinstance(result, bytes):
         return result, "application/octet-stream"
-    if isinstance(result, str):
-        return result.encode(), "text/plain; charset=utf-8"
-    if isinstance(result, dict | list):
-        try:
+    try:
+        if isinstance(result, str):
+            return result.encode(), "text/plain; charset=utf-8"
+        if isinstance(result, dict | list):
             return json.dumps(result, ensure_ascii=False).encode(), "application/json"
-        except (TypeError, ValueError) as error:
-            raise UserCodeError(f"the function's result is not JSON: {error}") from None
+    except (TypeError, ValueError, RecursionError) as error:
+        kind = "text" if isinstance(result, str) else "JSON"
+        raise UserCodeError(f"the function's result is not {kind}: {error}") from None
     raise UserCodeError(
         f"the function returned {type(result).__name__}; bytes, str, dict, list or None can be delivered"
     )

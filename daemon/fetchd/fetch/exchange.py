@@ -58,11 +58,13 @@ class Limits:
 class Exchange:
     """The one mutable record of an attempt, its redirects included. Each phase has a wall, below the Run's deadline."""
 
-    __slots__ = ("_entered", "_scope", "_started", "limits", "phase", "progress")
+    __slots__ = ("_afterwards", "_entered", "_scope", "_started", "limits", "phase", "progress")
 
-    def __init__(self, limits: Limits, progress: Progress) -> None:
+    def __init__(self, limits: Limits, progress: Progress, afterwards: str = "") -> None:
+        """Begin. ``afterwards`` is the Run's phase once the exchange is over, where nobody else says that."""
         self.limits = limits
         self.progress = progress
+        self._afterwards = afterwards
         self.phase = progress.phase = Phase.POOL
         self._scope: anyio.CancelScope | None = None
         self._started = self._entered = time.monotonic()
@@ -90,11 +92,16 @@ class Exchange:
             self._scope.deadline = now + self.timeout_of(phase)  # the loop's clock is the monotonic one
 
     def leave(self) -> None:
-        """Note how long the last phase took; the exchange is over."""
+        """Note how long the last phase took."""
         now = time.monotonic()
         timings = self.progress.timings
         timings[self.phase] = timings.get(self.phase, 0.0) + now - self._entered
         self._entered = now
+
+    def end(self) -> None:
+        """Go on to what comes after the exchange, which was neither cancelled nor cut off by the deadline."""
+        if self._afterwards:
+            self.progress.phase = self._afterwards
 
     @contextmanager
     def walled(self, phase: Phase) -> Iterator[anyio.CancelScope]:

@@ -7,11 +7,14 @@ The code of a ``collect`` job catches them as what httpx documents (``except htt
 from __future__ import annotations
 
 import errno
+import os
+import re
 import ssl
 from typing import ClassVar, Final
 
 import aiohttp
 import httpx
+from aiohttp.http_exceptions import HttpProcessingError
 
 from fetchd.errors import FetchError, Reason
 from fetchd.fetch.exchange import Exchange, Phase
@@ -102,9 +105,15 @@ class TooManyRedirectsError(ExchangeError, httpx.TooManyRedirects):
 
 
 class RedirectRefusedError(ExchangeError, httpx.UnsupportedProtocol):
-    """A redirect that is not followed: from https to http, or to something that is not HTTP."""
+    """A redirect that is not followed: from https to http, with a body to another origin, or to what is no URL."""
 
     kind = Reason.REDIRECT_REFUSED
+    retryable = False
+
+
+class NotSendableError(ExchangeError, httpx.UnsupportedProtocol):
+    """What the code of a ``collect`` job asks for is no http or https URL, or has line breaks in its headers."""
+
     retryable = False
 
 
@@ -126,6 +135,7 @@ _TIMEOUT_WORDS: Final = {
     Phase.BODY: "no more of the body",
 }
 
+_QUOTATION: Final = re.compile(r"\n\n|b?['\"]")
 _LOCAL: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
 
 
@@ -137,28 +147,52 @@ def timed_out(exchange: Exchange) -> ExchangeError:
 
 def translated(error: Exception, exchange: Exchange) -> ExchangeError:
     """Return ``error``, which the connection layer raised, as one of ours."""
+    error.__traceback__ = None  # the connection layer keeps the error, and with it all of these frames, in a cycle
     if _local(error):
-        return LocalResourceError(f"this machine cannot open a connection: {error}", exchange)
+        return LocalResourceError(f"this machine cannot open a connection: {_words(error)}", exchange)
     if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return NameLookupError(f"cannot resolve {error.host}: {error.os_error.args[-1]}", exchange)
+        if lack := _lack_of_descriptors():
+            return LocalResourceError(f"this machine cannot ask for {error.host}: {lack}", exchange)
+        return NameLookupError(f"cannot resolve {error.host}: {_words(error)}", exchange)
     if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
-        return TlsError(str(error) or type(error).__name__, exchange)
+        return TlsError(f"the TLS handshake failed: {_words(error)}", exchange)
     if isinstance(error, aiohttp.ClientConnectorError):
-        return RefusedError(str(error.os_error) or type(error).__name__, exchange)
+        number = error.os_error.errno
+        words = os.strerror(number) if number else _words(error)
+        return RefusedError(f"cannot connect to {error.host}:{error.port}: {words}", exchange)
     if exchange.phase in {Phase.POOL, Phase.DNS, Phase.CONNECT}:
         return RefusedError(_words(error), exchange)
     return ProtocolError(_words(error), exchange)
 
 
-def _words(error: Exception) -> str:
-    """Return what ``error`` says; many of the connection layer's say nothing."""
+def _words(error: BaseException) -> str:
+    """Return what is behind ``error``, in one line.
+
+    The connection layer's own texts are often empty, or repeat the URL or what the server sent, which may hold secrets.
+    """
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return "the server closed the connection without a response"
     if isinstance(error, aiohttp.ClientResponseError):
-        return f"the response is not HTTP: {error.message}".strip()[:500]
-    cause = error.__cause__ if isinstance(error, aiohttp.ClientPayloadError) else None
-    text = str(cause or error) or type(error).__name__
-    return " ".join(text.split())[:500]
+        return f"the response is broken: {_unquoted(error.message)}"
+    cause = error.__cause__ or error
+    if isinstance(cause, HttpProcessingError):
+        return f"the response is broken: {_unquoted(cause.message)}"
+    text = getattr(cause, "verify_message", None) or getattr(cause, "strerror", None) or str(cause)
+    return " ".join(text.split())[:500] or type(cause).__name__
+
+
+def _unquoted(message: str) -> str:
+    """Return ``message`` up to where it quotes the response."""
+    return " ".join(_QUOTATION.split(message)[0].split()).rstrip(" :")[:500]
+
+
+def _lack_of_descriptors() -> str:
+    """Return why this process can open nothing more; "" if it can. c-ares only says that it reached no server."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
 
 
 def _local(error: BaseException | None) -> bool:

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
 from typing import Final
 
 import httpx
 
 from fetchd.body import Body
 from fetchd.errors import FetchError, Reason
-from fetchd.fetch.client import SharedClient
+from fetchd.fetch.client import SharedClient, let_go
 from fetchd.fetch.collect import Collector
-from fetchd.fetch.exchange import EXTENSION, Exchange, Limits
+from fetchd.fetch.exchange import Exchange, Limits
 from fetchd.fetch.request import DEFAULT_HEADERS, Template, not_modified
 from fetchd.fetch.spool import Spool
-from fetchd.fetch.transport import Transport
 from fetchd.fetch.verdict import judge
 from fetchd.job import Job, Timeouts, public_url
 from fetchd.run import Fetched, Progress, Run, Validators
@@ -41,9 +39,14 @@ class Fetcher:
     """Fetches what jobs name, all over one transport."""
 
     def __init__(
-        self, transport: Transport, spool: Spool, workers: Workers, *, jitter: Callable[[], float] = random.random
+        self,
+        transport: httpx.AsyncBaseTransport,
+        spool: Spool,
+        workers: Workers,
+        *,
+        jitter: Callable[[], float] = random.random,
     ) -> None:
-        self._client = SharedClient(transport, _NOTHING, Progress())
+        self._client = SharedClient(transport)
         self._collector = Collector(transport, spool, workers)
         self._spool = spool
         self._jitter = jitter
@@ -78,11 +81,11 @@ class Fetcher:
         Raises:
             FetchError: no response came.
         """
-        exchange = Exchange(replace(_NOTHING, timeouts=timeouts), Progress())
+        exchange = Exchange(Limits(timeouts, max_body=0, redirects=0, allow_insecure_redirects=False), Progress())
         framed = {**DEFAULT_HEADERS, **headers, "Content-Length": str(body.size)}
-        request = httpx.Request(method, url, headers=framed, content=body.chunks(), extensions={EXTENSION: exchange})
-        response = await self._client.send(request, stream=True, follow_redirects=False)
-        await response.aclose()
+        request = httpx.Request(method, url, headers=framed, content=_Chunks(body))
+        response = await self._client.walk(request, exchange, follow=False)
+        await let_go(response)
         return response.status_code
 
     def _template(self, job: Job) -> Template:
@@ -97,21 +100,23 @@ class Fetcher:
 
     async def _attempt(self, job: Job, progress: Progress, validators: Validators) -> Fetched | None:
         progress.status, progress.bytes = None, 0
+        progress.timings.clear()
         exchange = Exchange(Limits.of(job), progress)
         request = self._template(job).request(exchange, validators)
-        response = await self._client.send(request, stream=True)
+        response = await self._client.walk(request, exchange)
         try:
             progress.status = response.status_code
             if not_modified(response):
                 return None
             judge(response, job.expect, exchange)
-            body = await self._spool.keep(response.aiter_raw())
+            assert isinstance(response.stream, AsyncIterable)
+            body = await self._spool.keep(response.stream)
         finally:
-            await response.aclose()
+            await let_go(response)
         headers = _kept_headers(response)
         return Fetched(
             status=response.status_code,
-            url=public_url(str(response.url)),
+            url=template.source if response.url is template.url else public_url(str(response.url)),
             content_type=headers.get("content-type", ""),
             headers=headers,
             body=body,
@@ -120,8 +125,14 @@ class Fetcher:
         )
 
 
-_NOTHING: Final = Limits(Timeouts(), 0, 0, False)
-"""The shared client's own limits: every request brings an Exchange with its job's."""
+class _Chunks(AsyncIterable[bytes]):
+    """A body as a request's content, from its beginning each time that it is sent."""
+
+    def __init__(self, body: Body) -> None:
+        self._body = body
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._body.chunks()
 
 
 def _kept_headers(response: httpx.Response) -> dict[str, str]:

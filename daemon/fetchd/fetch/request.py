@@ -11,12 +11,14 @@ from urllib.parse import urlencode
 import httpx
 
 from fetchd import __version__
+from fetchd.fetch.auth import basic
 from fetchd.fetch.decode import ACCEPTED
 from fetchd.fetch.exchange import EXTENSION, Exchange
-from fetchd.job import Job
+from fetchd.job import Job, public_url
 from fetchd.run import Validators
 
-CONDITIONAL: Final = frozenset({"if-none-match", "if-modified-since"})
+ASKING: Final = ("if-none-match", "if-modified-since")
+CONDITIONAL: Final = frozenset(name.encode() for name in ASKING)
 DEFAULT_HEADERS: Final = {"Accept": "*/*", "Accept-Encoding": ACCEPTED, "User-Agent": f"fetchd/{__version__}"}
 
 
@@ -26,8 +28,10 @@ class Template:
 
     job: Job
     url: httpx.URL
-    headers: tuple[tuple[str, str], ...]
-    content: bytes | None
+    headers: tuple[tuple[bytes, bytes], ...]
+    stream: httpx.AsyncByteStream
+    source: str
+    """The URL, fit to be shown."""
     conditional: bool
     """Whether the job's own headers are conditional: then no others are added to them."""
 
@@ -36,40 +40,54 @@ class Template:
         """Return the template for ``job``, which has a URL."""
         assert job.url is not None
         url = httpx.URL(job.url.reveal())
-        if job.params:
-            url = url.copy_merge_params({name: value.reveal() for name, value in job.params.items()})
         content, content_type = _content(job)
         headers = httpx.Headers(DEFAULT_HEADERS)
         if content_type:
             headers["Content-Type"] = content_type
-        for name, value in job.headers.items():
-            headers[name] = value.reveal()
+        if url.userinfo:
+            headers["Authorization"] = basic(url.username, url.password)
+        headers.update(own_headers(job))
         if job.auth is not None:
             headers.update(job.auth.headers())
-        pairs = tuple((name.decode("ascii"), value.decode("ascii")) for name, value in headers.raw)
-        return cls(job, url, pairs, content, any(name.lower() in CONDITIONAL for name, _ in pairs))
+        first = httpx.Request(job.method, _address(url, job), headers=headers, content=content)
+        assert isinstance(first.stream, httpx.AsyncByteStream)
+        pairs = tuple(first.headers.raw)
+        conditional = any(name.lower() in CONDITIONAL for name, _ in pairs)
+        return cls(job, first.url, pairs, first.stream, public_url(str(first.url)), conditional)
 
     def request(self, exchange: Exchange, validators: Validators) -> httpx.Request:
         """Return a fresh request that carries ``exchange``, and asks for what is new since ``validators``."""
         return httpx.Request(
             self.job.method,
             self.url,
-            headers=self.headers if self.conditional else (*self.headers, *_conditions(validators)),
-            content=self.content,
+            headers=list(self.headers) if self.conditional else [*self.headers, *_conditions(validators)],
+            stream=self.stream,
             extensions={EXTENSION: exchange},
         )
 
 
 def not_modified(response: httpx.Response) -> bool:
     """Return whether ``response`` says that there is nothing new, to a request that asked whether there is."""
-    return response.status_code == 304 and any(name in response.request.headers for name in CONDITIONAL)
+    return response.status_code == 304 and any(name in response.request.headers for name in ASKING)
 
 
-def _conditions(validators: Validators) -> Iterator[tuple[str, str]]:
+def _conditions(validators: Validators) -> Iterator[tuple[bytes, bytes]]:
     if validators.etag is not None:
-        yield "If-None-Match", validators.etag
+        yield b"If-None-Match", validators.etag.encode("latin-1", "replace")
     if validators.last_modified is not None:
-        yield "If-Modified-Since", validators.last_modified
+        yield b"If-Modified-Since", validators.last_modified.encode("latin-1", "replace")
+
+
+def own_headers(job: Job) -> list[tuple[bytes, bytes]]:
+    """Return the headers that ``job`` names itself. Beyond ASCII they are sent in UTF-8."""
+    return [(name.encode("ascii"), value.reveal().encode()) for name, value in job.headers.items()]
+
+
+def _address(url: httpx.URL, job: Job) -> httpx.URL:
+    """Return ``url`` without the user, and with the job's parameters after the query that it has already."""
+    added = urlencode([(name, value.reveal()) for name, value in job.params.items()]).encode()
+    query = b"&".join(part for part in (url.query, added) if part)
+    return url.copy_with(username=None, password=None, query=query or None)
 
 
 def _content(job: Job) -> tuple[bytes | None, str]:

@@ -6,6 +6,7 @@ import asyncio
 import socket
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -32,10 +33,13 @@ class Names:
 class Resolver(AbstractResolver):
     """Asks c-ares, which neither blocks nor needs threads of ours, and remembers the answers for seconds."""
 
-    def __init__(self, names: Names, ask: AbstractResolver | None = None) -> None:
+    def __init__(
+        self, names: Names, ask: AbstractResolver | None = None, now: Callable[[], float] = time.monotonic
+    ) -> None:
         self._ask = ask or AsyncResolver(
             nameservers=list(names.nameservers) or None, timeout=names.timeout, tries=names.attempts
         )
+        self._now = now
         self._answers: OrderedDict[_Key, tuple[float, _Answer]] = OrderedDict()
         self._asking: dict[_Key, asyncio.Task[_Answer]] = {}
 
@@ -68,7 +72,7 @@ class Resolver(AbstractResolver):
 
     def _remembered(self, key: _Key) -> _Answer | None:
         until, answer = self._answers.get(key, (0.0, None))
-        return answer if time.monotonic() < until else None
+        return answer if self._now() < until else None
 
     async def _look_up(self, key: _Key) -> _Answer:
         """Ask for the name. A failure is returned, not raised: all who waited for it may have gone."""
@@ -87,7 +91,7 @@ class Resolver(AbstractResolver):
 
     def _remember(self, key: _Key, answer: _Answer) -> None:
         kept_for = MISSING_FOR if isinstance(answer, OSError) else FOUND_FOR
-        self._answers[key] = (time.monotonic() + kept_for, answer)
+        self._answers[key] = (self._now() + kept_for, answer)
         self._answers.move_to_end(key)
         while len(self._answers) > REMEMBERED:
             self._answers.popitem(last=False)

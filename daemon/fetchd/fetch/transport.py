@@ -1,33 +1,29 @@
-"""httpx's transport over aiohttp's connections: each phase under its own wall, each body decoded and counted."""
+"""httpx's transport over aiohttp's connections: each phase under its own wall."""
 
 from __future__ import annotations
 
-import asyncio
 import ssl
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
+import sys
+from collections.abc import AsyncIterable, Iterable, Mapping
 from contextlib import ExitStack
-from types import SimpleNamespace
-from typing import Any, Final
+from typing import Final
 
 import aiohttp
 import anyio
 import httpx
-from aiohttp import hdrs
+from aiohttp.abc import AbstractStreamWriter
 from multidict import CIMultiDict
 from yarl import URL
 
 from fetchd.fetch import failures
-from fetchd.fetch.decode import Decoder, NotDecodableError
+from fetchd.fetch.connections import open_session
 from fetchd.fetch.exchange import EXTENSION, Exchange, Phase
+from fetchd.fetch.incoming import Incoming
 from fetchd.fetch.resolver import Resolver
 
 WRITE_PIECE: Final = 64 * 1024
-TURN: Final = 256 * 1024
-"""Bytes decoded before the loop gets a turn: a bomb must not keep the others waiting."""
 
-_FIELD_AT_MOST: Final = 32 * 1024
-_NO_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
-_OURS_ALONE: Final = (hdrs.ACCEPT, hdrs.ACCEPT_ENCODING, hdrs.USER_AGENT, hdrs.CONTENT_TYPE)
+_NO_URL: Final = "what is asked for is not an http or https URL"
 
 
 class Transport(httpx.AsyncBaseTransport):
@@ -40,27 +36,7 @@ class Transport(httpx.AsyncBaseTransport):
     def __init__(self, *, tls: ssl.SSLContext, resolver: Resolver, max_concurrent: Mapping[str, int]) -> None:
         self._max_concurrent = max_concurrent
         self._places: dict[str, anyio.Semaphore] = {}
-        connector = aiohttp.TCPConnector(
-            ssl=tls,
-            limit=0,
-            resolver=resolver,
-            use_dns_cache=False,
-            keepalive_timeout=15,
-            enable_cleanup_closed=False,
-        )
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=_NO_TIMEOUT,
-            auto_decompress=False,
-            skip_auto_headers=_OURS_ALONE,
-            trust_env=False,
-            raise_for_status=False,
-            requote_redirect_url=False,
-            max_field_size=_FIELD_AT_MOST,
-            max_headers=256,
-            trace_configs=[_phases()],
-        )
+        self._session = open_session(tls, resolver)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send ``request`` and return the response as soon as its headers have come.
@@ -70,6 +46,7 @@ class Transport(httpx.AsyncBaseTransport):
         """
         exchange: Exchange = request.extensions[EXTENSION]
         with ExitStack() as held:
+            held.callback(exchange.leave)
             with exchange.walled(Phase.POOL) as wall:
                 await self._place(request.url.host, held)
                 exchange.enter(Phase.CONNECT)
@@ -77,8 +54,7 @@ class Transport(httpx.AsyncBaseTransport):
                 held.callback(response.close)
             if wall.cancelled_caught:
                 raise failures.timed_out(exchange)
-            body = _Body(response, exchange)
-            body.held = held.pop_all()
+            body = Incoming(response, exchange, held.pop_all())
         headers = response.raw_headers if body.identity else _without_encoding(response.raw_headers)
         return httpx.Response(response.status, headers=headers, stream=body, request=request)
 
@@ -98,109 +74,52 @@ class Transport(httpx.AsyncBaseTransport):
         try:
             return await self._session.request(
                 request.method,
-                URL(str(request.url), encoded=True),
+                _url(request, exchange),
                 headers=_headers(request),
                 data=_outgoing(request, exchange),
                 allow_redirects=False,
                 trace_request_ctx=exchange,
                 server_hostname=request.extensions.get("sni_hostname"),
             )
-        except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
-            raise failures.translated(error, exchange) from error
+        except aiohttp.InvalidURL:
+            raise failures.NotSendableError(_NO_URL, exchange) from None
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            # Without its cause: the connection layer's errors hold the URL and the headers, and pin its frames.
+            raise failures.translated(error, exchange) from None
+        except ValueError as error:
+            raise failures.NotSendableError(f"the request cannot be sent: {error}", exchange) from None
 
 
-class _Body(httpx.AsyncByteStream):
-    """A response's body as it comes: read under the read timeout, decoded, counted, cut off at the limit."""
-
-    def __init__(self, response: aiohttp.ClientResponse, exchange: Exchange) -> None:
-        self._response = response
-        self._exchange = exchange
-        self.held = ExitStack()
-        encoding = ", ".join(response.headers.getall(hdrs.CONTENT_ENCODING, ()))
-        try:
-            self._decoder = Decoder("" if response.method == hdrs.METH_HEAD else encoding)
-        except NotDecodableError as error:
-            raise failures.DecodeError(str(error), exchange) from None
-
-    @property
-    def identity(self) -> bool:
-        """Whether what is yielded is what the server sent."""
-        return self._decoder.identity
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        exchange, limit = self._exchange, self._exchange.limits.max_body
-        exchange.enter(Phase.BODY)
-        self._refuse_declared(limit)
-        raw = decoded = since_turn = 0
-        # Compressed data that does not shrink is a little longer than what it decodes to (RFC 1951, 3.2.4).
-        raw_limit = limit + limit // 100 + 1024
-        while chunk := await self._read():
-            raw += len(chunk)
-            for piece in self._decoded(chunk):
-                decoded += len(piece)
-                since_turn += len(piece)
-                if decoded > limit:
-                    raise failures.TooLargeError(f"the body is larger than max_body, {limit} bytes", exchange)
-                exchange.progress.bytes = decoded
-                yield piece
-                if since_turn >= TURN:
-                    since_turn = 0
-                    await asyncio.sleep(0)
-            if raw > raw_limit:
-                raise failures.TooLargeError(f"the encoded body is larger than max_body, {limit} bytes", exchange)
-        self._finish_decoding()
-
-    async def aclose(self) -> None:
-        """Close the connection, unless the body was read to its end: then it is in the pool again already."""
-        self._exchange.leave()
-        self.held.close()
-
-    def _refuse_declared(self, limit: int) -> None:
-        """Refuse at once what says itself that it is too large."""
-        declared = self._response.content_length
-        if declared is not None and declared > limit and self.identity and self._response.method != hdrs.METH_HEAD:
-            message = f"the response declares {declared} bytes, max_body is {limit}"
-            raise failures.TooLargeError(message, self._exchange)
-
-    async def _read(self) -> bytes:
-        content = self._response.content
-        try:
-            if content.is_eof():  # all of it is here: reading cannot wait
-                return await content.readany()
-            with self._exchange.walled(Phase.BODY) as wall:
-                chunk = await content.readany()
-        except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
-            raise failures.translated(error, self._exchange) from error
-        if wall.cancelled_caught:
-            raise failures.timed_out(self._exchange)
-        return chunk
-
-    def _decoded(self, chunk: bytes) -> Iterator[bytes]:
-        try:
-            yield from self._decoder.feed(chunk)
-        except NotDecodableError as error:
-            raise failures.DecodeError(str(error), self._exchange) from None
-
-    def _finish_decoding(self) -> None:
-        try:
-            self._decoder.finish()
-        except NotDecodableError as error:
-            raise failures.DecodeError(str(error), self._exchange) from None
-
-
-class _Outgoing(AsyncIterable[bytes]):
-    """A request's body in small pieces, each under the write timeout. It can be sent again on a fresh connection."""
+class _Outgoing(aiohttp.Payload):
+    """A request's body, in small pieces, each under the write timeout. It can be sent again on a fresh connection."""
 
     def __init__(self, stream: AsyncIterable[bytes], exchange: Exchange) -> None:
+        super().__init__(stream)
         self._stream = stream
         self._exchange = exchange
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        """Send the body, no more of it than has been declared: the rest would be taken for another request."""
+        left = sys.maxsize if content_length is None else content_length
         async for data in self._stream:
             for start in range(0, len(data), WRITE_PIECE):
                 self._enter(Phase.WRITE)
-                yield data[start : start + WRITE_PIECE]
+                piece = data[start : start + min(WRITE_PIECE, left)]
+                left -= len(piece)
+                await writer.write(piece)
         self._enter(Phase.HEADERS)
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        """Send the whole body."""
+        await self.write_with_length(writer, None)
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        """Refuse: nobody shall hold the whole body.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError("the body is a stream")
 
     def _enter(self, phase: Phase) -> None:
         """Tell the exchange, unless the server answers already, before it has taken everything."""
@@ -217,30 +136,34 @@ def _outgoing(request: httpx.Request, exchange: Exchange) -> _Outgoing | None:
     return _Outgoing(request.stream, exchange)
 
 
+def _url(request: httpx.Request, exchange: Exchange) -> URL:
+    """Return the request's URL without the user: that has gone into a header."""
+    try:
+        url = URL(str(request.url), encoded=True)
+        sound = url.scheme in {"http", "https"} and url.raw_host and url.port
+    except ValueError:
+        sound = False
+    if not sound:
+        raise failures.NotSendableError(_NO_URL, exchange)
+    return url.with_user(None) if request.url.userinfo else url
+
+
 def _headers(request: httpx.Request) -> CIMultiDict[str]:
     headers: CIMultiDict[str] = CIMultiDict()
     for name, value in request.headers.raw:
         if name.lower() != b"transfer-encoding":  # the connection layer frames the body itself
-            headers.add(name.decode("ascii"), value.decode("ascii", "surrogateescape"))
+            headers.add(name.decode("ascii"), _text(value))
     return headers
+
+
+def _text(value: bytes) -> str:
+    """Return a header's value as the connection layer takes it, which sends it in UTF-8."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
 
 
 def _without_encoding(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     """Return ``headers`` as they fit a body that has been decoded."""
     return [pair for pair in headers if pair[0].lower() not in {b"content-encoding", b"content-length"}]
-
-
-def _phases() -> aiohttp.TraceConfig:
-    """Return the hooks by which the connection layer tells an exchange where it is."""
-
-    def entering(phase: Phase) -> Any:
-        async def hook(_session: aiohttp.ClientSession, context: SimpleNamespace, _parameters: Any) -> None:
-            context.trace_request_ctx.enter(phase)
-
-        return hook
-
-    hooks = aiohttp.TraceConfig()
-    hooks.on_dns_resolvehost_start.append(entering(Phase.DNS))
-    hooks.on_dns_resolvehost_end.append(entering(Phase.CONNECT))
-    hooks.on_request_headers_sent.append(entering(Phase.HEADERS))
-    return hooks

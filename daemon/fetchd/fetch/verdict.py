@@ -33,9 +33,7 @@ def judge(response: httpx.Response, expect: Expect, exchange: Exchange) -> None:
         raise _error(Reason.UNEXPECTED, message, False, response, exchange)
 
 
-def _error(
-    reason: Reason, message: str, transient: bool, response: httpx.Response, exchange: Exchange
-) -> FetchError:
+def _error(reason: Reason, message: str, transient: bool, response: httpx.Response, exchange: Exchange) -> FetchError:
     return FetchError(
         reason,
         message,

@@ -1,4 +1,4 @@
-"""A store that forgets at exit: for single Runs from the command line, for tests, and where nothing is to be kept."""
+"""A store that forgets at exit: for tests, and where nothing needs to be kept."""
 
 from __future__ import annotations
 
