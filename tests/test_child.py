@@ -12,7 +12,8 @@ from pathlib import Path
 import anyio
 import pytest
 
-from fetchd.child import STATUS_LOST, TAIL, Child, Program, how_it_ended
+from fetchd import child as module
+from fetchd.child import STATUS_LOST, TAIL, Child, Program, how_it_ended, kill_all
 from tests.processes import alive, births, descriptors, until
 
 
@@ -108,6 +109,27 @@ async def test_killing_takes_the_whole_group(tmp_path: Path) -> None:
     await child.aclose()
     await until(lambda: not alive(int(pid.read_text())))
     assert await child.wait() == -signal.SIGKILL
+
+
+async def test_all_are_killed_at_once(tmp_path: Path) -> None:
+    """A daemon that is told to end this instant must not leave commands behind, nor what they have started."""
+    files = [tmp_path / "one", tmp_path / "two"]
+    children = [await Child.start(sh(f"sleep 60 & echo $! > {pid}; wait")) for pid in files]
+    await until(lambda: all(pid.exists() and pid.read_text().strip() for pid in files))
+    kill_all()
+    assert [await child.wait() for child in children] == [-signal.SIGKILL] * 2
+    await until(lambda: not any(alive(int(pid.read_text())) for pid in files))
+    for child in children:
+        await child.aclose()
+
+
+async def test_what_is_gone_is_not_killed() -> None:
+    """Its id may be somebody else's by then."""
+    before = set(module._groups)
+    await run(sh("exit 0"))
+    with anyio.move_on_after(0.05):
+        await run(sh("sleep 60"))
+    await until(lambda: module._groups <= before)
 
 
 async def test_what_left_the_group_is_not_waited_for(tmp_path: Path) -> None:

@@ -150,6 +150,21 @@ def test_secrets_never_reach_a_line(opened: Callable[..., Log], written: Callabl
     assert "-local" not in text, "local values are not shown"
 
 
+def test_the_log_s_own_words_are_never_hidden(opened: Callable[..., Log], written: Callable[[], str]) -> None:
+    """Lines are found by them; a password "read" must not turn timeout_read into what no alert looks for."""
+    own = {"job": "readers", "run": "0190-read", "slot": "2026-01-02T00:00:00+00:00", "outcome": "read_failed"}
+    own |= {"reason": "timeout_read", "phase": "read"}
+    with closing(opened(secrets=("read", "finished", "2026"))):
+        module_log.warning("read_finished", **own, message="read it", list=["read"])
+        module_log.warning("cannot read", reason="cannot read")
+        logging.getLogger("shop").warning("read_finished")
+    first, second, third = parsed(written())
+    assert {key: first[key] for key in ("event", *own)} == {"event": "read_finished", **own}
+    assert (first["message"], first["list"]) == (f"{MASK} it", [MASK])
+    assert (second["event"], second["reason"]) == (f"cannot {MASK}",) * 2, "sentences are not its vocabulary"
+    assert third["event"] == f"{MASK}_{MASK}", "nor is what other code logs"
+
+
 def test_no_half_of_a_secret_is_shown(opened: Callable[..., Log], written: Callable[[], str]) -> None:
     """Texts are cut after they are searched: a secret that lies on the cut would otherwise show its half."""
     secret = "s3cr3t" * 100

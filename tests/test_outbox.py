@@ -276,6 +276,21 @@ class TestRuns:
         assert not sink.tries
 
 
+async def test_what_is_owed_can_be_tried_at_once() -> None:
+    """A single Run from the command line has no outbox that would come back to it."""
+    sink, bad = FakeSink(DOWN), FakeSink(DOWN)
+    away = room(webhook=sink, bad=bad)
+    for number in (1, 2, 3):
+        await away.hand_over(number)
+    sink.error = None
+    await away.outbox.flush("rates")
+    assert runs(sink) == ["00001", "00002", "00003"]
+    assert (bad.tries, len(away.store.owed)) == (1, 3)
+    await away.outbox.flush("rates")
+    assert bad.tries == 2
+    assert away.outbox.open_lanes == 1
+
+
 async def test_a_replay_is_noticed() -> None:
     """Another process has made it owed again; nobody tells the daemon."""
     sink = FakeSink(SinkError("no", permanent=True))

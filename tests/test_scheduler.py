@@ -16,7 +16,7 @@ import time_machine
 from structlog.testing import capture_logs
 
 from fetchd import scheduler as room
-from fetchd.clock import SystemClock
+from fetchd.clock import FakeClock, SystemClock
 from fetchd.errors import Reason
 from fetchd.job import Job
 from fetchd.outbox import Outbox
@@ -42,6 +42,7 @@ class Starts:
     def __init__(self, act: Callable[[], Awaitable[object]] | None = None) -> None:
         self.slots: list[tuple[str, datetime]] = []
         self.skipped: Counter[str] = Counter()
+        self.missed: Counter[str] = Counter()
         self._act = act
         self._changed = asyncio.Event()
 
@@ -57,6 +58,10 @@ class Starts:
         self.skipped[a_job.name] += 1
         self._changed.set()
 
+    def miss(self, a_job: Job, count: int) -> None:
+        """Count the slots that were passed over."""
+        self.missed[a_job.name] += count
+
     async def until(self, reached: Callable[[], bool]) -> None:
         """Wait for starts and skips until ``reached`` says so."""
         async with asyncio.timeout(10):
@@ -68,7 +73,7 @@ class Starts:
 @asynccontextmanager
 async def running(starts: Starts, *jobs: Job) -> AsyncIterator[Scheduler]:
     """Run a scheduler with its guard."""
-    scheduler = Scheduler(starts.start, starts.skip, SystemClock())
+    scheduler = Scheduler(starts.start, starts.skip, SystemClock(), starts.miss)
     scheduler.start(jobs)
     guard = asyncio.create_task(scheduler.guard())
     try:
@@ -130,6 +135,7 @@ async def test_a_stepped_clock_stops_nothing(step: float, monkeypatch: pytest.Mo
             tracemalloc.stop()
             assert [line["event"] for line in lines] == ["clock_stepped"]
             assert peak < 1_000_000
+            assert starts.missed["often"] < 100  # those of a busy machine, not the millions of the month
             seldom = sum(name == "seldom" for name, _ in starts.slots)
             assert seldom <= 1
             due = scheduler.next_slot()
@@ -149,6 +155,54 @@ async def test_a_blocked_loop_drops_no_job() -> None:
     first, late, following = (slot for _, slot in starts.slots)
     assert late - first >= timedelta(seconds=1)
     assert following - late == timedelta(milliseconds=100)
+    assert starts.missed["a"] == (late - first) // timedelta(milliseconds=100) - 1
+
+
+async def test_slots_that_were_passed_over_are_said_unless_the_clock_was_set() -> None:
+    """What a stalled loop did not run is counted; what a clock leapt over was never due."""
+    starts = Starts()
+    clock = FakeClock(datetime.now(UTC))
+    scheduler = Scheduler(starts.start, starts.skip, clock)
+    scheduler.start([job("a", "1h")])
+    trigger = scheduler._slots.lookup_job("a").trigger
+    slot = scheduler.next_slots()["a"]
+    late = slot + timedelta(hours=3)
+    with capture_logs() as lines:
+        assert trigger.get_next_fire_time(slot, late) == late
+        assert trigger.get_next_fire_time(late, late) == late + timedelta(hours=1)
+        assert [(line["event"], line["job"], line["count"]) for line in lines] == [("slots_missed", "a", 3)]
+        clock.step(HOUR)
+        assert trigger.get_next_fire_time(slot, late) == late
+        assert len(lines) == 1
+    await scheduler.close()
+
+
+class Astray:
+    """A schedule that names no later slot."""
+
+    def after(self, moment: datetime) -> datetime:
+        """Return what is not later."""
+        return moment - timedelta(hours=1)
+
+    def latest(self, moment: datetime) -> datetime:
+        """Return what has long passed."""
+        return moment - timedelta(days=1)
+
+    def between(self, _earlier: datetime, _later: datetime) -> int:
+        """Return nothing of interest."""
+        return 0
+
+
+def test_a_schedule_gone_astray_does_not_hang_the_loop() -> None:
+    """APScheduler asks for slots until one lies ahead: each must be later than the last, whatever the schedule says."""
+    trigger = room._DueSlots(Astray(), lambda _earlier, _later: None)
+    now = datetime(2026, 10, 25, 1, 13, tzinfo=UTC)
+    with capture_logs() as lines:
+        for previous in (None, now, now + timedelta(minutes=1), now - timedelta(minutes=1)):
+            following = trigger.get_next_fire_time(previous, now)
+            assert following is not None
+            assert following > max(now, previous or now)
+    assert {line["event"] for line in lines} == {"schedule_astray"}
 
 
 async def test_no_context_leaks_into_runs() -> None:
@@ -209,6 +263,20 @@ async def test_pausing_starts_nothing_more() -> None:
         before = len(starts.slots)
         await asyncio.sleep(0.1)
         assert len(starts.slots) == before
+
+
+async def test_nothing_is_late_while_pausing() -> None:
+    """A drain takes up to a minute: the guard must not cry each second that slots are not dispatched."""
+    starts = Starts()
+    clock = FakeClock(datetime.now(UTC))
+    scheduler = Scheduler(starts.start, starts.skip, clock)
+    scheduler.start([job("a", "1h")])
+    clock.advance(2 * HOUR)
+    assert scheduler.late() >= HOUR
+    scheduler.pause()
+    assert scheduler.late() == 0.0
+    await scheduler.close()
+    assert scheduler.late() == 0.0
 
 
 async def test_a_crash_in_a_run_is_said_and_the_job_goes_on() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,9 @@ def test_a_secret_never_shows_itself() -> None:
         ({"env": "BYTES"}, "the env BYTES is not UTF-8 text"),
         ({"file": "none"}, "cannot read {folder}/none: No such file or directory"),
         ({"file": "."}, "cannot read {folder}: Is a directory"),
+        ({"file": "pipe"}, "cannot read {folder}/pipe: it is a pipe, a device or the like, not a regular file"),
+        ({"file": "/dev/null"}, "cannot read /dev/null: it is a pipe, a device or the like, not a regular file"),
+        ({"credential": "pipe"}, "cannot read {folder}/pipe: it is a pipe, a device or the like, not a regular file"),
         ({"file": "latin"}, "cannot read {folder}/latin: it is not UTF-8 text"),
         ({"file": "huge"}, "cannot read {folder}/huge: it is longer than 1MiB"),
         ({"file": "blank"}, "the file blank is empty"),
@@ -75,10 +79,13 @@ def test_a_secret_never_shows_itself() -> None:
 )
 def test_what_cannot_be_read_is_said_without_a_value(tmp_path: Path, value: Any, message: str) -> None:
     """The message names the remedy; whoever reads it need not be the one who may know the secret."""
+    os.mkfifo(tmp_path / "pipe")
     (tmp_path / "latin").write_bytes(b"caf\xe9")
     (tmp_path / "huge").write_bytes(b"x" * (LONGEST + 1))
     (tmp_path / "blank").write_text("\n")
-    assert refusal(value, tmp_path, EMPTY="", BYTES="\udce9") == message.replace("{folder}", str(tmp_path))
+    credentials = {"CREDENTIALS_DIRECTORY": str(tmp_path)} if value == {"credential": "pipe"} else {}
+    environment = {"EMPTY": "", "BYTES": "\udce9", **credentials}
+    assert refusal(value, tmp_path, **environment) == message.replace("{folder}", str(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["../token", "a/b", ".", ".."])

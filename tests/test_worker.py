@@ -21,7 +21,7 @@ import fetchd
 from fetchd import worker_main
 from fetchd.errors import FetchError, Reason, UserCodeError
 from fetchd.usercode import LONGEST_TRACEBACK, own_traceback
-from fetchd.worker import Result, Workers, load_function
+from fetchd.worker import Result, ResultTooLargeError, Workers, load_function
 from tests import user_functions as users
 from tests.processes import alive, births, descriptors, until
 
@@ -108,9 +108,12 @@ async def test_an_unwanted_result_does_not_travel(workers: Workers) -> None:
 async def test_a_result_has_a_largest_size() -> None:
     """It would otherwise be read into the daemon's memory, whatever its size."""
     workers = Workers(largest_result=1000)
-    with pytest.raises(UserCodeError, match="larger than 1000 bytes"):
+    with pytest.raises(ResultTooLargeError, match="larger than 1000 bytes"):
         await workers.call(users.enormous, 2000)
     assert await workers.call(users.enormous, 100) == bytes(100)
+    with pytest.raises(ResultTooLargeError, match="larger than 50 bytes"):
+        await workers.call(users.enormous, 100, largest=50)
+    assert len(await workers.call(users.enormous, 2000, largest=3000)) == 2000
     await workers.aclose()
 
 
@@ -175,6 +178,29 @@ async def test_places_are_limited(workers: Workers) -> None:
         call.cancel()
     await asyncio.gather(*calls, return_exceptions=True)
     assert born() == set()
+
+
+async def test_a_call_that_waits_has_not_started() -> None:
+    """Whoever is cut off while others hold all places is not to blame, and can tell so."""
+    workers = Workers(limit=1)
+    first, second = asyncio.Event(), asyncio.Event()
+    slow = asyncio.create_task(workers.call(time.sleep, 60, on_start=first.set))
+    assert not first.is_set()
+    await first.wait()
+    innocent = asyncio.create_task(workers.call(users.double, 1, on_start=second.set))
+    await asyncio.sleep(0.05)
+    assert not second.is_set()
+    slow.cancel()
+    assert await innocent == 2
+    assert second.is_set()
+    await workers.aclose()
+
+
+async def test_an_async_call_starts_at_once(workers: Workers) -> None:
+    """It needs no place."""
+    started = asyncio.Event()
+    await workers.call(users.double_later, 1, on_start=started.set)
+    assert started.is_set()
 
 
 async def test_an_idle_process_ends() -> None:

@@ -114,6 +114,21 @@ def enormous(size: int) -> bytes:
     return bytes(size)
 
 
+def much(_value: Any) -> bytes:
+    """Return a mebibyte."""
+    return bytes(2**20)
+
+
+def stay(_value: Any) -> None:
+    """Never return."""
+    time.sleep(60)
+
+
+def numbers(_value: Any) -> list[float]:
+    """Return what is 200,000 bytes as JSON, and nearly twice as large pickled."""
+    return [0.5] * 40_000
+
+
 def awaitable(_value: Any) -> Any:
     """Return an awaitable without being an async function."""
     return asyncio.sleep(0)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -17,14 +19,15 @@ import structlog
 
 from fetchd import __version__
 from fetchd.body import MemoryBudget
+from fetchd.child import kill_all
 from fetchd.clock import SystemClock
 from fetchd.config import Config, ignored_environment
-from fetchd.errors import FetchdError, Reason, StateError, StoreError
+from fetchd.errors import FetchdError, InstanceError, Reason, StateError, StoreError
 from fetchd.fetch.client import ClientOptions, open_transport
 from fetchd.fetch.fetcher import Fetcher
 from fetchd.fetch.resolver import Names
 from fetchd.fetch.spool import Spool
-from fetchd.instance import hold
+from fetchd.instance import Instance, hold
 from fetchd.job import Job
 from fetchd.outbox import Outbox
 from fetchd.run import Outcome, Report, Run
@@ -46,6 +49,7 @@ log = structlog.get_logger()
 EXIT_FAILED: Final = 70
 """sysexits.h: internal error. The supervisor starts a new process, which is what can help."""
 TIDY_EVERY: Final = 60.0
+LOCK_LOOK_EVERY: Final = 5.0
 LEAVE_WITHIN: Final = 2.0
 """Seconds that code which ignores its cancellation has to let go of the process once everything else is closed."""
 
@@ -67,7 +71,7 @@ async def serve(config: Config, environment: Mapping[str, str], *, new_state: bo
     async with AsyncExitStack() as stack:
         stop = stack.enter_context(_stop_signals())
         stack.callback(notifier.close)
-        stack.enter_context(hold(state_dir))
+        instance = stack.enter_context(hold(state_dir))
         _say_start(config, environment)
         if new_state and (aside := set_aside(state_dir, clock.now())):
             log.warning("state_set_aside", path=str(aside))
@@ -75,7 +79,7 @@ async def serve(config: Config, environment: Mapping[str, str], *, new_state: bo
         runner, outbox = await stack.enter_async_context(open_runner(config, store))
         scheduler = Scheduler(runner.run, runner.skip, clock)
         heartbeat = Heartbeat(state_dir, notifier.watchdog, stall_timeout=config.daemon.stall_timeout)
-        watches = (heartbeat.run(), scheduler.guard(), runner.backstop(), outbox.run(), _tidy(store))
+        watches = (heartbeat.run(), scheduler.guard(), runner.backstop(), outbox.run(), _tidy(store), _keep(instance))
         try:
             async with asyncio.TaskGroup() as watchers:
                 tasks = [watchers.create_task(watch) for watch in watches]
@@ -104,11 +108,16 @@ async def run_once(config: Config, job: Job, sinks: Sinks | None = None) -> Repo
     slot = datetime.now(UTC)
     async with AsyncExitStack() as stack:
         store: Store = await stack.enter_async_context(_durable(config) if sinks is None else _forgetful())
-        runner, _ = await stack.enter_async_context(open_runner(config, store, sinks))
+        runner, outbox = await stack.enter_async_context(open_runner(config, store, sinks))
+        await outbox.flush(job.name)  # there may be no daemon that does
         backstop = asyncio.create_task(runner.backstop())
         stack.callback(backstop.cancel)
         run = asyncio.create_task(runner.run(job, slot))
-        await asyncio.wait({run, backstop}, return_when=asyncio.FIRST_COMPLETED)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, run.cancel)
+        given_up = asyncio.create_task(runner.until_stuck())
+        stack.callback(given_up.cancel)
+        await asyncio.wait({run, backstop, given_up}, return_when=asyncio.FIRST_COMPLETED)
         report = run.result() if run.done() else None
         _leave_soon(1)
         return report or await _told_of(store, job, slot)
@@ -119,7 +128,7 @@ async def _told_of(store: Store, job: Job, slot: datetime) -> Report:
     for report in await store.history(job.name, 1):
         if report.run.slot == slot:
             return report
-    message = "too much of what it has fetched is not delivered; a running daemon tries again"
+    message = "as many deliveries are owed, or dead, as its backlog may hold"
     return Report(Run("", job.name, slot), Outcome.SKIPPED, Reason.BACKLOG, message)
 
 
@@ -136,12 +145,14 @@ def _forgetful() -> AbstractAsyncContextManager[MemoryStore]:
 async def open_runner(config: Config, store: Store, sinks: Sinks | None = None) -> AsyncIterator[tuple[Runner, Outbox]]:
     """Open everything that Runs and deliveries need: folders, connections, workers and sinks."""
     daemon = config.daemon
-    spool = Spool(_spool_folder(daemon.state_dir), daemon.spool_above, MemoryBudget(daemon.memory_budget))
     names = Names(tuple(config.dns.nameservers), config.dns.timeout, config.dns.attempts)
     limits = {name: host.max_concurrent for name, host in config.hosts.items() if host.max_concurrent}
     async with AsyncExitStack() as stack:
+        # Without a lock on the state directory nothing in it is ours to use, or to tidy.
+        folder = _spool_folder(daemon.state_dir) if sinks is None else stack.enter_context(_scratch_folder())
+        spool = Spool(folder, daemon.spool_above, MemoryBudget(daemon.memory_budget))
         transport = await stack.enter_async_context(open_transport(ClientOptions(names, daemon.ca_file, limits)))
-        workers = Workers()
+        workers = Workers(daemon.max_workers)
         stack.push_async_callback(workers.aclose)
         fetcher = Fetcher(transport, spool, workers)
         if sinks is None:
@@ -186,6 +197,17 @@ async def _drain(config: Config, notifier: Notifier, scheduler: Scheduler, runne
         log.warning("runs_left_behind", count=runner.in_flight)
 
 
+async def _keep(instance: Instance) -> None:
+    """Watch over the lock: once something has removed its file, a second daemon can run on the same state.
+
+    Raises:
+        InstanceError: the lock file is not the one that was locked.
+    """
+    while instance.still_ours():
+        await asyncio.sleep(LOCK_LOOK_EVERY)
+    raise InstanceError("the lock file was removed or replaced, so another fetchd may use the same state by now")
+
+
 async def _tidy(store: Store) -> None:
     """Tidy the store now and then; what it cannot do it leaves for the next time."""
     while True:
@@ -211,11 +233,14 @@ def _stop_signals() -> Iterator[asyncio.Event]:
 
     def asked(number: signal.Signals) -> None:
         if stop.is_set():
+            kill_all()  # what was started would live on, and overlap with the next start
             os._exit(128 + number)
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked, number)
+    # Its default is to end the process without a word: a terminal that closes, an admin used to reloading by it.
+    loop.add_signal_handler(signal.SIGHUP, partial(log.warning, "signal_ignored", signal="SIGHUP"))
     try:
         yield stop
     finally:
@@ -252,6 +277,12 @@ def _spool_folder(state_dir: Path) -> Path:
     for left in folder.glob("body-*"):
         left.unlink(missing_ok=True)
     return folder
+
+
+@contextmanager
+def _scratch_folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="fetchd-") as folder:
+        yield Path(folder)
 
 
 def _make_folder(folder: Path) -> None:

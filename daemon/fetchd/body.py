@@ -21,7 +21,7 @@ log = structlog.get_logger()
 
 CHUNK: Final = 64 * 1024
 UNWRITTEN: Final = 2 * CHUNK
-"""What a spooled body gathers in memory, uncounted, before it is written."""
+"""What a spooled body gathers in memory before it is written; whoever reads a body reserves it."""
 
 
 async def on_disk(act: Callable[[], T]) -> T:

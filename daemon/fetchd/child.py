@@ -27,6 +27,13 @@ OUTPUT_GRACE: Final = 0.2
 STATUS_LOST: Final = 255
 """Stands for an exit status that the kernel did not keep, because this process was started with SIGCHLD ignored."""
 
+_groups: Final[set[int]] = set()
+"""The groups that may still run: one set for the whole process, as its children are the process's own.
+
+Threads add to it and the loop takes away, each in one step of the interpreter, so that it can be read without a lock,
+which a process that is ended hard might wait for in vain.
+"""
+
 _PIECE: Final = 64 * 1024
 _MOST_PIECES: Final = 16
 
@@ -112,7 +119,7 @@ class Child:
         if self._process is not None:
             self._close_pipes()
             if self.ended:
-                self._process.wait()
+                _reap(self._process)
             else:
                 self.kill()
 
@@ -132,7 +139,7 @@ class Child:
         if not self._tell(self._attach, process):
             _kill_group(process.pid)
         if not self._tell(self._end, _status_of(process.pid)):
-            process.wait()
+            _reap(process)
 
     def _tell(self, act: Callable[..., None], *arguments: Any) -> bool:
         """Have the loop call ``act``; return whether there still is a loop."""
@@ -167,7 +174,7 @@ class Child:
         self._ended.set()
         if self._discarded:
             assert self._process is not None
-            self._process.wait()
+            _reap(self._process)
         on_end, self._on_end = self._on_end, None
         if on_end is not None:
             on_end()
@@ -177,6 +184,12 @@ class Child:
         self.stderr.close()
         if self._feed is not None:
             self._feed.close()
+
+
+def kill_all() -> None:
+    """Kill the group of every child at once; for a process that is about to end without closing anything."""
+    for leader in tuple(_groups):
+        _kill_group(leader)
 
 
 def how_it_ended(status: int) -> str:
@@ -265,7 +278,7 @@ def _spawn(program: Program) -> subprocess.Popen[bytes]:
         stdin: int | IO[bytes] = subprocess.PIPE if program.stdin else subprocess.DEVNULL
         if isinstance(program.stdin, Path):
             stdin = ours.enter_context(program.stdin.open("rb"))
-        return subprocess.Popen(  # noqa: S603 - what to start is the operator's own word, and no shell reads it
+        process = subprocess.Popen(  # noqa: S603 - what to start is the operator's own word, and no shell reads it
             program.argv,
             stdin=stdin,
             stdout=subprocess.PIPE,
@@ -276,6 +289,13 @@ def _spawn(program: Program) -> subprocess.Popen[bytes]:
             start_new_session=True,
             pass_fds=() if program.passed is None else (program.passed,),
         )
+    _groups.add(process.pid)
+    return process
+
+
+def _reap(process: subprocess.Popen[bytes]) -> None:
+    _groups.discard(process.pid)  # before its id can become somebody else's
+    process.wait()
 
 
 def _kill_group(leader: int) -> None:

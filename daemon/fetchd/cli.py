@@ -29,6 +29,14 @@ EXIT_CONFIG: Final = 78
 """sysexits.h: can't create, try again later, configuration error."""
 
 
+class _TerminatedError(BaseException):
+    """SIGTERM came before there was a loop to hear it. No SystemExit: the user's modules may be under import."""
+
+
+def _terminated(_number: int, _frame: object) -> None:
+    raise _TerminatedError
+
+
 def _errors_as_status(verb: Callable[..., int | None]) -> Callable[..., None]:
     """Turn what ``verb`` returns, or raises for the reader, into the exit status."""
 
@@ -47,6 +55,8 @@ def _errors_as_status(verb: Callable[..., int | None]) -> Callable[..., None]:
             sys.exit(next((code for kind, code in status.items() if isinstance(error, kind)), EXIT_FAILED))
         except KeyboardInterrupt:
             sys.exit(128 + signal.SIGINT)
+        except _TerminatedError:
+            sys.exit(128 + signal.SIGTERM)
 
     return run
 
@@ -65,6 +75,7 @@ _config = click.option(
 @click.version_option(__version__, prog_name="fetchd", message="%(prog)s %(version)s")
 def main() -> None:
     """Fetch over HTTP on a schedule and hand each result on."""
+    _open_standard_streams()
 
 
 @main.command()
@@ -74,10 +85,12 @@ def main() -> None:
 def run(new_state: bool, given: Path | None) -> int:
     """Run the daemon in the foreground.
 
-    Exit status: 0 stopped in order, 75 another instance holds the state, 78 the configuration has findings.
+    Exit status: 0 stopped in order, 1 ended for a loop that stood still, 70 a defect or too many stuck runs, 73 the
+    state cannot be used, 75 another instance holds it, 78 the configuration has findings.
     """
     # As process 1 of a container, a process without a handler does not hear SIGTERM at all.
-    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
+    signal.signal(signal.SIGTERM, _terminated)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     # Inherited as ignored, it would cost every command its exit status.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     with _undrawn():
@@ -128,12 +141,12 @@ def explain(job: str, given: Path | None) -> None:
     from fetchd.config import find
     from fetchd.schedule import next_slots, schedule_of
 
-    path = find(given, environment=os.environ)
-    rows = explained(path, job, environment=os.environ)
+    found = explained(find(given, environment=os.environ), job, environment=os.environ)
+    rows = found.rows
     widths = [max(len(row.key) for row in rows), max(min(60, len(row.value)) for row in rows)]
     for row in rows:
         click.echo(f"{row.key:<{widths[0]}}  {row.value:<{widths[1]}}  {row.origin}")
-    slots = next_slots(schedule_of(_load(path).jobs[job]), datetime.now(UTC), 5)
+    slots = next_slots(schedule_of(found.job), datetime.now(UTC), 5)
     click.echo("\nnext slots: " + ", ".join(slot.isoformat(sep=" ", timespec="milliseconds") for slot in slots))
 
 
@@ -260,8 +273,17 @@ def _logging(config: Config, level: Level | None = None) -> Iterator[Log]:
         opened.close()
 
 
+def _open_standard_streams() -> None:
+    """Open what whoever started us has closed: the next file opened would else be taken for stderr."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+
+
 def _coloured() -> bool:
-    return sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+    return sys.stderr is not None and sys.stderr.isatty() and not os.environ.get("NO_COLOR")
 
 
 @contextmanager

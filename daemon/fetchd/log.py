@@ -49,6 +49,9 @@ _QUIET: Final = {  # below these levels they tell URLs and headers with secrets,
 }
 _COLOURS: Final = {"debug": "2", "warning": "33", "error": "31", "critical": "1;31"}
 _BARE: Final = re.compile(r"[\w./:@%+,*-]+", re.ASCII)
+# The log's own words, by which lines are found: a secret that happens to be part of one does not blank it out.
+_EVENT: Final = re.compile(r"[a-z]+(_[a-z]+)+")
+_OWN: Final = re.compile(r"(job|run|slot)=[\w.:+-]{1,64}|(outcome|phase|reason)=[a-z]+(_[a-z0-9]+)*", re.ASCII)
 
 
 class LogWriter:
@@ -169,7 +172,8 @@ class Renderer:
         """Return the line; whatever the values are, it does not raise."""
         head = {"ts": datetime.now(UTC).isoformat(timespec="milliseconds")[:-6] + "Z", "level": level}
         try:
-            shown = head | {"event": self._text(event)} | self._fields(fields)
+            own = "logger" not in fields and _EVENT.fullmatch(event)
+            shown = head | {"event": str(event) if own else self._text(event)} | self._fields(fields)
             line = self._format(shown)
             if len(line) > LONGEST_LINE:
                 kept = {key: shown[key] for key in ("ts", "level", "event", "job", "run") if key in shown}
@@ -187,7 +191,8 @@ class Renderer:
             elif key in {"ts", "level", "event"}:
                 shown[f"{key}_"] = self._clean(value)
             else:
-                shown[key] = self._clean(value)
+                own = isinstance(value, str) and _OWN.fullmatch(f"{key}={value}")
+                shown[key] = str(value) if own else self._clean(value)
         return shown
 
     def _clean(self, value: Any, depth: int = _DEPTH) -> Any:
@@ -212,10 +217,8 @@ class Renderer:
         if len(text) > _SEARCHED:
             text = text[: _SEARCHED // 2] + text[-_SEARCHED // 2 :]
         text = self._redact(text)
-        if len(text) > LONGEST_TEXT:
-            half = LONGEST_TEXT // 2
-            text = f"{text[:half]} [... cut ...] {text[-half:]}"
-        return text
+        half = LONGEST_TEXT // 2
+        return text if len(text) <= LONGEST_TEXT else f"{text[:half]} [... cut ...] {text[-half:]}"
 
     def _json(self, shown: dict[str, Any]) -> str:
         return self._encode(shown) + "\n"  # ASCII alone: no line separator, no escape sequence of a terminal
@@ -225,11 +228,11 @@ class Renderer:
         level = f"{rest['level']:<7}"
         if self._colour and (code := _COLOURS.get(rest["level"])):
             level = f"\x1b[{code}m{level}\x1b[0m"
-        head = f"{rest.pop('ts')} {level} {_printable(rest.pop('event')):<18}"
+        head = f"{rest.pop('ts')} {level} {printable(rest.pop('event')):<18}"
         del rest["level"]
         trace = rest.pop("exception", "")
-        words = [f"{_printable(key)}={_word(value)}" for key, value in rest.items() if value is not None]
-        lines = [" ".join([head, *words]).rstrip(), *map(_printable, trace.splitlines())]
+        words = [f"{printable(key)}={_word(value)}" for key, value in rest.items() if value is not None]
+        lines = [" ".join([head, *words]).rstrip(), *map(printable, trace.splitlines())]
         return "\n    | ".join(lines) + "\n"
 
 
@@ -388,11 +391,10 @@ def _shown(value: Any) -> str:
 def _word(value: Any) -> str:
     if isinstance(value, str) and _BARE.fullmatch(value):
         return value
-    return _printable(json.dumps(value, ensure_ascii=False))
+    return printable(json.dumps(value, ensure_ascii=False))
 
 
-def _printable(text: str) -> str:
-    """Return ``text`` with all that a terminal would obey, or that reorders a line, escaped."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+def printable(text: str, *, keep: str = "") -> str:
+    """Return ``text`` with all that a terminal would obey, or that reorders a line, escaped; but for ``keep``."""
+    shown = (c if c.isprintable() or c in keep else c.encode("unicode_escape").decode("ascii") for c in text)
+    return text if text.isprintable() else "".join(shown)

@@ -12,16 +12,20 @@ from fetchd.config import Config
 from fetchd.errors import ConfigError, Finding
 from fetchd.instance import hold
 from fetchd.job import Job
+from fetchd.log import printable
 from fetchd.run import Delivery, Report
+from fetchd.secret import Redactor
 from fetchd.targets import Sinks, Target
 
 SHOWN: Final = 2000
+_SEARCHED: Final = 16 * SHOWN
 
 Show = Callable[[str], None]
+Clean = Callable[[str], str]
 
 
 async def once(config: Config, name: str, *, dry_run: bool, show: Show) -> int:
-    """Run the job called ``name`` and show how it ended; return the exit status.
+    """Run the job called ``name`` and show how it ended, without secrets; return the exit status.
 
     A dry run delivers nothing, and so needs no state of its own: it may be tried beside a running daemon.
 
@@ -30,9 +34,17 @@ async def once(config: Config, name: str, *, dry_run: bool, show: Show) -> int:
         InstanceError: a daemon holds the state directory, so this might be a second Run of the job.
     """
     job = _job(config, name)
+    redact = Redactor(config.secret_texts())
+
+    def clean(text: str) -> str:
+        return printable(redact(text), keep="\n\t")
+
+    def say(text: str) -> None:
+        show(clean(text))
+
     with nullcontext() if dry_run else hold(config.daemon.state_dir):
-        report = await run_once(config, job, _previews(job, show) if dry_run else None)
-    _tell(report, show)
+        report = await run_once(config, job, _previews(job, say, clean) if dry_run else None)
+    _tell(report, say)
     return 0 if report.outcome.good else 1
 
 
@@ -58,29 +70,26 @@ def _tell(report: Report, show: Show) -> None:
         show("  " + ", ".join(f"{phase} {seconds * 1000:.1f} ms" for phase, seconds in report.timings.items()))
 
 
-def _previews(job: Job, show: Show) -> Sinks:
+def _previews(job: Job, show: Show, clean: Clean) -> Sinks:
     """Return a sink that shows what the real ones would get; the result itself once."""
     names = job.sink_names()
-    return {job.name: {"preview": Target(_Preview(names, show), job.deadline)}}
+    return {job.name: {"preview": Target(_Preview(names, show, clean), job.deadline)}}
 
 
 class _Preview:
     """Shows a delivery instead of making it."""
 
-    def __init__(self, names: tuple[str, ...], show: Show) -> None:
+    def __init__(self, names: tuple[str, ...], show: Show, clean: Clean) -> None:
         self._names = names
         self._show = show
+        self._clean = clean
 
     async def deliver(self, delivery: Delivery) -> None:
         """Show the result, and where it would go."""
         fetched = delivery.fetched
         content = await fetched.body.read()
-        text = content[:SHOWN].decode("utf-8", "replace")
-        self._show(
-            "".join(
-                letter if letter.isprintable() or letter in "\n\t" else "\N{REPLACEMENT CHARACTER}" for letter in text
-            )
-        )
+        # Cut after it is cleaned: a secret that lies on the cut would otherwise show its half.
+        self._show(self._clean(content[:_SEARCHED].decode("utf-8", "replace"))[:SHOWN])
         if len(content) > SHOWN:
             self._show(f"... {len(content) - SHOWN} more bytes")
         self._show(f"\n{fetched.content_type or 'no content type'}; would go to: {', '.join(self._names) or 'no sink'}")

@@ -155,6 +155,16 @@ class Outbox:
             wake = None if self._paused else self._lanes.wake()
             await self._wait(self._changed, max(0.0, min(look_at, look_at if wake is None else wake) - now))
 
+    async def flush(self, job: str) -> None:
+        """Try now what ``job`` is owed, in order, until a sink does not take it; for where nobody else does."""
+        for sink in self._sinks.get(job, {}):
+            owed = self._lanes.count(job, sink)
+            while owed and (lane := self._lanes.hold(job, sink, self._clock.monotonic(), owing=owed)) is not None:
+                await self._serve(lane)
+                before, owed = owed, lane.count
+                if owed >= before:
+                    break
+
     def pause(self) -> None:
         """Begin no further tries; those of Runs go on."""
         self._paused = True

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from fetchd.errors import StoreError
+from fetchd.log import printable
 from fetchd.run import Report
 from fetchd.store import letters
 from fetchd.units import format_duration
@@ -58,7 +59,7 @@ def dead_show(state_dir: Path, id: str) -> Iterator[str]:
             content = file.read(SHOWN + 1)
     except OSError as error:
         raise StoreError(f"the body of {id} cannot be read: {error.strerror}") from None
-    yield _printable(content[:SHOWN].decode("utf-8", "replace"))
+    yield printable(content[:SHOWN].decode("utf-8", "replace"), keep="\n\t")
     if fetched.body.size > SHOWN:
         yield f"... {fetched.body.size - SHOWN} more bytes"
 
@@ -86,12 +87,6 @@ def _line(report: Report) -> str:
     took = f"{format_duration(round(report.duration, 3)) if report.duration >= 0.001 else '0s'}"
     message = f": {' '.join(report.message.split())[:200]}" if report.message else ""
     return f"{slot}  {report.outcome}{reason} in {took}{status}, {report.bytes} bytes{message}"
-
-
-def _printable(text: str) -> str:
-    return "".join(
-        letter if letter.isprintable() or letter in "\n\t" else "\N{REPLACEMENT CHARACTER}" for letter in text
-    )
 
 
 def _count(number: int, one: str, many: str) -> str:

@@ -123,10 +123,14 @@ class Report:
 
 @dataclass(slots=True)
 class Progress:
-    """How far a Run has come: the one mutable record of it, with one writer at any time."""
+    """How far a Run has come: the one mutable record of it, with one writer at any time.
+
+    ``failed`` is why the last attempt failed, for as long as the Run waits for the next one.
+    """
 
     phase: str = ""
     attempts: int = 0
     status: int | None = None
     bytes: int = 0
+    failed: Reason | None = None
     timings: dict[str, float] = field(default_factory=dict)

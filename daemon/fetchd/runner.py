@@ -32,6 +32,8 @@ _REASON_BY_PHASE: Final = {
     "write": Reason.TIMEOUT_WRITE,
     "headers": Reason.TIMEOUT_READ,
     "body": Reason.TIMEOUT_READ,
+    "memory": Reason.LOCAL_RESOURCE,
+    "worker": Reason.STARVED,
     "collect": Reason.COLLECT,
     "claim": Reason.LOCAL_RESOURCE,
     "commit": Reason.LOCAL_RESOURCE,
@@ -109,6 +111,7 @@ class Runner:
         self._places = asyncio.Semaphore(max_concurrent)
         self._live: dict[str, _Live] = {}
         self._skips: dict[str, dict[Reason, _Skips]] = {}
+        self._stuck = asyncio.Event()
 
     @property
     def in_flight(self) -> int:
@@ -175,8 +178,18 @@ class Runner:
             if sum(live.given_up for live in self._live.values()) > STUCK_AT_MOST:
                 raise TooManyStuckError(f"more than {STUCK_AT_MOST} runs ignore their cancellation")
 
+    async def until_stuck(self) -> None:
+        """Return once a Run had to be given up."""
+        await self._stuck.wait()
+
     async def drain(self, grace: float) -> None:
-        """Let Runs end by themselves for ``grace`` seconds, then cancel the others and wait a moment for them."""
+        """Let Runs end by themselves for ``grace`` seconds, then cancel the others and wait a moment for them.
+
+        Runs that wait for a place have not begun: they are cancelled at once.
+        """
+        for live in self._live.values():
+            if live.started is None:
+                live.task.cancel()
         tasks = {live.task for live in self._live.values() if not live.given_up}
         if tasks:
             await asyncio.wait(tasks, timeout=grace)
@@ -206,7 +219,8 @@ class Runner:
         if live.expired or (timer is not None and self._elapsed(live) > live.job.deadline):
             phase = live.progress.phase
             message = f"the deadline of {live.job.deadline:g} s passed in phase {phase}"
-            return _Ending(Outcome.DEADLINE_EXCEEDED, _REASON_BY_PHASE.get(phase.partition(":")[0]), message)
+            reason = live.progress.failed or _REASON_BY_PHASE.get(phase.partition(":")[0])
+            return _Ending(Outcome.DEADLINE_EXCEEDED, reason, message)
         return ending
 
     async def _carry_out(self, live: _Live) -> _Ending | None:
@@ -278,6 +292,7 @@ class Runner:
     def _give_up(self, live: _Live) -> None:
         """Report a Run that does not end, and let others have its place. Its task is left to itself."""
         live.given_up = True
+        self._stuck.set()
         self._give_place_back(live)
         log.error("run_stuck", job=live.job.name, run=live.run.id, phase=live.progress.phase, stack=_stack(live.task))
         message = (

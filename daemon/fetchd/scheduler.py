@@ -22,6 +22,7 @@ from apscheduler.events import EVENT_JOB_MAX_INSTANCES, JobSubmissionEvent
 from apscheduler.executors.base import BaseExecutor, MaxInstancesReachedError
 from apscheduler.jobstores.memory import MemoryJobStore
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from apscheduler.schedulers.base import STATE_RUNNING
 from apscheduler.triggers.base import BaseTrigger
 
 from fetchd.clock import Clock
@@ -38,6 +39,8 @@ LATE: Final = 2.0
 STARTS_A_TURN: Final = 20
 """Runs started within one turn of the loop."""
 REARMS_A_TURN: Final = 100
+ASTRAY: Final = timedelta(hours=1)
+"""How long a job waits whose schedule names no later slot than the last one."""
 CATCH_UP_WITHIN: Final = 10.0
 """Seconds over which the slots that passed while the daemon was down are spread."""
 
@@ -45,15 +48,23 @@ Start = Callable[[Job, datetime], Coroutine[Any, Any, object]]
 """Begins a Run of a job for a slot."""
 Skip = Callable[[Job, datetime], None]
 """Is told of a slot that found the job's Run alive."""
+Missed = Callable[[Job, int], None]
+"""Is told how many due slots of a job were passed over because the loop was late."""
+
+
+def _say_missed(job: Job, count: int) -> None:
+    log.warning("slots_missed", job=job.name, count=count)
 
 
 class Scheduler:
     """Starts a Run of each job at each of its slots, at most one at a time."""
 
-    def __init__(self, start: Start, skip: Skip, clock: Clock) -> None:
+    def __init__(self, start: Start, skip: Skip, clock: Clock, missed: Missed = _say_missed) -> None:
         self._jobs: dict[str, Job] = {}
         self._skip = skip
         self._clock = clock
+        self._tell_missed = missed
+        self._known_offset = self._offset()
         self._starts = _Starts(lambda name, slot: start(self._jobs[name], slot))
         self._slots = MemoryJobStore()
         self._scheduler = AsyncIOScheduler(
@@ -81,20 +92,25 @@ class Scheduler:
 
     async def guard(self) -> None:
         """Watch the clock and the timer for as long as the daemon runs; re-arm every job when the clock was stepped."""
-        offset = self._offset()
+        self._known_offset = self._offset()
         while True:
             await asyncio.sleep(GUARD_EVERY)
-            before, offset = offset, self._offset()
-            if abs(offset - before) > STEP:
-                log.warning("clock_stepped", seconds=round(offset - before, 3), jobs=len(self._jobs))
+            offset = self._offset()
+            stepped = offset - self._known_offset
+            if abs(stepped) > STEP:
+                log.warning("clock_stepped", seconds=round(stepped, 3), jobs=len(self._jobs))
                 await self._rearm()
             elif (late := self.late()) > LATE:
                 log.error("scheduler_stalled", late_s=round(late, 3))
                 self._scheduler.wakeup()
+            self._known_offset = offset  # not before all are re-armed: until then no slot counts as missed
 
     def late(self) -> float:
-        """Return for how many seconds the earliest slot has been due without being dispatched; 0 if none is."""
-        due = self.next_slot()
+        """Return for how many seconds the earliest slot has been due without being dispatched.
+
+        It is 0 if none is, and while nothing shall be dispatched.
+        """
+        due = self.next_slot() if self._scheduler.state == STATE_RUNNING else None
         return max(0.0, (self._clock.now() - due).total_seconds()) if due else 0.0
 
     def next_slot(self) -> datetime | None:
@@ -114,9 +130,10 @@ class Scheduler:
 
     def _add(self, job: Job) -> None:
         self._jobs[job.name] = job
+        schedule = schedule_of(job)
         self._scheduler.add_job(
             _never_called,
-            trigger=_DueSlots(schedule_of(job)),
+            trigger=_DueSlots(schedule, partial(self._passed_over, job, schedule)),
             id=job.name,
             name=job.name,
             max_instances=1,
@@ -126,6 +143,11 @@ class Scheduler:
 
     def _offset(self) -> float:
         return self._clock.now().timestamp() - self._clock.monotonic()
+
+    def _passed_over(self, job: Job, schedule: Schedule, slot: datetime, given: datetime) -> None:
+        # After a step of the clock nothing was missed: the slots between were never lived through.
+        if abs(self._offset() - self._known_offset) <= STEP:
+            self._tell_missed(job, 1 + schedule.between(slot, given))
 
     async def _rearm(self) -> None:
         """Give each job its next slot by the clock as it is now."""
@@ -152,17 +174,28 @@ class Scheduler:
 class _DueSlots(BaseTrigger):  # type: ignore[misc]
     """Gives APScheduler one due slot, the latest, however long the gap: coalescing a month costs what a second does."""
 
-    def __init__(self, schedule: Schedule) -> None:
+    def __init__(self, schedule: Schedule, passed_over: Callable[[datetime, datetime], None]) -> None:
+        """Tell ``passed_over`` of a due slot that gives way to a later one, and of that one."""
         self._schedule = schedule
+        self._passed_over = passed_over
 
     def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime | None:
         """Return the latest due slot if the previous one is older than it, else the next slot that is not due yet."""
         if previous_fire_time is None:
-            return self._schedule.after(now)
+            return self._following(now)
         latest = self._schedule.latest(now)
         if latest is not None and latest > previous_fire_time:
+            self._passed_over(previous_fire_time, latest)
             return latest
-        return self._schedule.after(max(now, previous_fire_time))
+        return self._following(max(now, previous_fire_time))
+
+    def _following(self, moment: datetime) -> datetime | None:
+        """Return the next slot, and never one that is not later: APScheduler would ask for the next one for ever."""
+        slot = self._schedule.after(moment)
+        if slot is None or slot > moment:
+            return slot
+        log.error("schedule_astray", after=moment.isoformat(), slot=slot.isoformat())
+        return moment + ASTRAY
 
 
 class _Starts(BaseExecutor):  # type: ignore[misc]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +65,9 @@ class SecretSource:
     @staticmethod
     def _file(path: Path) -> str:
         try:
-            with path.open("rb") as file:
+            with open(path, "rb", opener=_at_once) as file:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    raise ValueError(f"cannot read {path}: it is a pipe, a device or the like, not a regular file")
                 content = file.read(LONGEST + 1)
             if len(content) > LONGEST:
                 raise ValueError(f"cannot read {path}: it is longer than 1MiB")
@@ -73,6 +76,11 @@ class SecretSource:
             raise ValueError(f"cannot read {path}: it is not UTF-8 text") from None
         except OSError as error:
             raise ValueError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Open ``path`` without waiting for whoever would write into a pipe."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 class Secret:

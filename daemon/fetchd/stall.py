@@ -11,7 +11,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from io import FileIO
 from pathlib import Path
@@ -103,8 +103,9 @@ class Heartbeat:
         try:
             yield file
         finally:
-            if not os.fstat(file.fileno()).st_size:
-                self._dump.unlink(missing_ok=True)
+            with suppress(OSError):  # a file system gone read-only is no reason to end otherwise than in order
+                if not os.fstat(file.fileno()).st_size:
+                    self._dump.unlink(missing_ok=True)
             file.close()
 
     @contextmanager

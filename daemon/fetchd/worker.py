@@ -20,7 +20,7 @@ from fetchd.child import Child, Program, how_it_ended
 from fetchd.errors import FetchError, UserCodeError
 from fetchd.usercode import Result, own_traceback
 
-__all__ = ["Result", "Workers", "load_function"]
+__all__ = ["Result", "ResultTooLargeError", "Workers", "load_function"]
 
 log = structlog.get_logger()
 
@@ -34,7 +34,11 @@ CALLS: Final = 1000
 """Calls that a worker process serves: what the user's code leaks goes with it."""
 
 LARGEST_RESULT: Final = 2**28
-"""Bytes that a function in a worker process may return."""
+"""Bytes that a function in a worker process may return, pickled, where its caller sets no other limit."""
+
+
+class ResultTooLargeError(UserCodeError):
+    """A function in a worker process returned more than it may; it was not taken into memory."""
 
 
 def load_function(name: str) -> Callable[..., Any]:
@@ -67,23 +71,35 @@ class Workers:
         self._waiting: list[_Worker] = []
         self._closed = False
 
-    async def call(self, function: Callable[..., Any], argument: Any, *, wants_result: bool = True) -> Any:
+    async def call(
+        self,
+        function: Callable[..., Any],
+        argument: Any,
+        *,
+        wants_result: bool = True,
+        largest: int | None = None,
+        on_start: Callable[[], None] = lambda: None,
+    ) -> Any:
         """Call ``function`` with ``argument``: awaited here if it is async, else in a worker process.
 
-        Both travel to the process by pickle, and so does the result, unless ``wants_result`` is false. A cancelled
-        call of sync code kills its process, with all that it started.
+        Both travel to the process by pickle, and so does the result, unless ``wants_result`` is false; ``largest`` is
+        its limit in bytes there. ``on_start`` is called once there is a place and a process, just before the function:
+        what came before is not its fault. A cancelled call of sync code kills its process, with all that it started.
 
         Raises:
+            ResultTooLargeError: its result is larger than it may be.
             UserCodeError: the function raised, and the message holds its traceback; or its process died.
             FetchError: as raised by async code, whose client told it so.
         """
         if inspect.iscoroutinefunction(function):
+            on_start()
             return await _awaited(function, argument)
         async with self._limiter:
             request = _request(function, argument, wants_result)  # a copy of the body: not while waiting for a place
             worker = await self._worker()
             try:
-                failed, payload = await worker.ask(request, self._largest)
+                on_start()
+                failed, payload = await worker.ask(request, self._largest if largest is None else largest)
             except BaseException:
                 worker.log_output(_name_of(function))
                 await worker.aclose()
@@ -160,7 +176,8 @@ class _Worker:
         """Send ``request``; return whether its function failed, and what the process answers.
 
         Raises:
-            UserCodeError: the process died, or its answer is too large.
+            UserCodeError: the process died.
+            ResultTooLargeError: what it answers is larger than ``largest`` bytes; the process is of no use any more.
         """
         self.calls += 1
         try:
@@ -170,7 +187,7 @@ class _Worker:
                 return failed, await self._receive(length)
         except (OSError, EOFError):
             raise UserCodeError(f"the worker process {await self._how_it_ended()}") from None
-        raise UserCodeError(f"the function's result is larger than {largest} bytes")
+        raise ResultTooLargeError(f"the function's result is larger than {largest} bytes")
 
     def reserve(self) -> bool:
         """Take the worker for another call; return whether it is still alive."""

@@ -10,6 +10,8 @@ from fetchd.config import explain
 from fetchd.errors import ConfigError
 from tests.config.files import ENVIRONMENT, write
 
+HOOK = {"HOOKURL": "https://me:pw-canary@hooks.example.com:8443/services/path-canary?key=canary"}
+
 TEXT = """\
 [defaults]
 deadline = "1m"
@@ -38,11 +40,13 @@ json = { password = "json-canary" }
 url = "https://h.example/"
 method = "PUT"
 form = { a = "form-canary" }
+[jobs.hook]
+url = { env = "HOOKURL" }
 """
 
 
 def rows(folder: Path, job: str) -> dict[str, tuple[str, str]]:
-    found = explain(write(folder, TEXT), job, environment=ENVIRONMENT)
+    found = explain(write(folder, TEXT), job, environment=ENVIRONMENT | HOOK).rows
     assert len({row.key for row in found}) == len(found)
     return {row.key: (row.value, row.origin) for row in found}
 
@@ -101,7 +105,7 @@ def test_a_job_in_code_shows_only_what_counts_for_it(tmp_path: Path) -> None:
     assert not {"interval", "method", "params", "expect.status", "url"} & set(shown)
 
 
-@pytest.mark.parametrize("job", ["rates", "sync", "post", "form"])
+@pytest.mark.parametrize("job", ["rates", "sync", "post", "form", "hook"])
 def test_no_secret_is_shown(tmp_path: Path, job: str) -> None:
     """The output is what people paste into tickets."""
     text = str(rows(tmp_path, job))
@@ -113,6 +117,18 @@ def test_bodies_are_shown_as_being_there(tmp_path: Path) -> None:
     """That there is one counts; what is in it may be secret."""
     assert rows(tmp_path, "post")["json"] == ("[redacted]", "config.toml:23")
     assert rows(tmp_path, "form")["form.a"] == ("[redacted]", "config.toml:27")
+
+
+def test_an_address_that_is_kept_elsewhere_shows_its_host_alone(tmp_path: Path) -> None:
+    """The path of a webhook is its password."""
+    masked = '"https://hooks.example.com:8443/[redacted: env HOOKURL]"'
+    assert rows(tmp_path, "hook")["url"][0] == masked
+
+
+def test_the_user_s_functions_are_not_imported(tmp_path: Path) -> None:
+    """To look at a job must not run code; the job that is returned has its slots all the same."""
+    path = write(tmp_path, TEXT)
+    assert explain(path, "sync", environment=ENVIRONMENT | HOOK).job.cron == "0 9 * * mon-fri"
 
 
 def test_an_unknown_job_is_a_finding(tmp_path: Path) -> None:

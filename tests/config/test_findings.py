@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.config.files import refused
+from tests.config.files import loaded, refused
 
 KINDS = "the kinds are command, function, file, sqlite, webhook"
 NAME_RULE = 'a name has 1 to 64 letters, digits, ".", "_" and "-", and begins with a letter or a digit'
 NO_MODULE = "cannot import fetchd.nowhere: ModuleNotFoundError: No module named 'fetchd.nowhere'"
+REMEDY = "; is its folder in daemon.python_path?"
 NO_ADDRESS = 'not an IP address: write one such as "192.0.2.53", "192.0.2.53:5353" or "[2001:db8::53]:5353"'
 JOB = '[jobs.a]\nurl = "https://h.example/"\n'
 
@@ -122,7 +125,7 @@ JOBS = [
     ),
     (
         '[jobs.a]\ncollect = "fetchd.nowhere:f"\n',
-        [f"2: jobs.a.collect: {NO_MODULE}"],
+        [f"2: jobs.a.collect: {NO_MODULE}{REMEDY}"],
     ),
     (
         '[jobs.a]\ncollect = "json:dumps"\nmethod = "POST"\nexpect = { status = [200] }\n',
@@ -215,7 +218,7 @@ sinks = [
 """,
         [
             "4: jobs.a.sinks[0].path: must be a text",
-            f"5: jobs.a.sinks[1].call: {NO_MODULE}",
+            f"5: jobs.a.sinks[1].call: {NO_MODULE}{REMEDY}",
             "6: jobs.a.sinks[2].path: is missing",
         ],
     ),
@@ -335,3 +338,83 @@ def test_nothing_says_where_state_is_kept(tmp_path: Path) -> None:
     """A daemon must not write to wherever it happens to be started."""
     message = "set it: neither $STATE_DIRECTORY nor $XDG_STATE_HOME nor $HOME says where state is kept"
     assert refused(tmp_path, JOB, environment={}) == [f"daemon.state_dir: {message}"]
+
+
+def sinks_of(*jobs: str) -> str:
+    return "".join(f'[jobs.j{number}]\nurl = "http://h/"\nsinks = [{sinks}]\n' for number, sinks in enumerate(jobs))
+
+
+REPLACED = '{ kind = "file", path = "x" }'
+APPENDED = '{ kind = "file", path = "x", mode = "append" }'
+TABLE = '{ kind = "sqlite", path = "x" }'
+
+
+@pytest.mark.parametrize(
+    ("jobs", "findings"),
+    [
+        ([REPLACED, REPLACED], {"6: jobs.j1.sinks[0].path": "the job j0"}),
+        ([REPLACED, TABLE], {"6: jobs.j1.sinks[0].path": "the job j0"}),
+        ([APPENDED, REPLACED], {"6: jobs.j1.sinks[0].path": "the job j0"}),
+        ([f"{APPENDED}, {TABLE}"], {"3: jobs.j0.sinks[1].path": "another sink of this job"}),
+        (
+            [f'{{ kind = "file", path = 3 }}, {REPLACED}, {REPLACED}'],
+            {
+                "3: jobs.j0.sinks[0].path": "must be a text",
+                "3: jobs.j0.sinks[2].path": "another sink of this job",
+            },
+        ),
+        (
+            [REPLACED, '{ kind = "file", path = "y/../x" }', '{ kind = "file", path = "{folder}/state/out/x" }'],
+            {"6: jobs.j1.sinks[0].path": "the job j0", "9: jobs.j2.sinks[0].path": "the job j0"},
+        ),
+    ],
+)
+def test_two_sinks_that_would_spoil_each_other_s_file(
+    tmp_path: Path, jobs: list[str], findings: dict[str, str]
+) -> None:
+    """Whoever reads it would find the result of the one or of the other."""
+    text = f'[daemon]\nstate_dir = "state"\n{sinks_of(*jobs)}'.replace("{folder}", str(tmp_path))
+    found = refused(tmp_path, text)
+    assert len(found) == len(findings)
+    for line, (place, what) in zip(found, findings.items(), strict=True):
+        number, key = place.split(": ")
+        assert line.startswith(f"{int(number) + 2}: {key}: {what}")
+
+
+@pytest.mark.parametrize(
+    "jobs",
+    [
+        [APPENDED, APPENDED],
+        [f"{TABLE}, {TABLE}", TABLE],
+        ['{ kind = "file", path = "{job}" }', '{ kind = "file", path = "{job}" }'],
+        [REPLACED, '{ kind = "file", path = "y" }'],
+    ],
+)
+def test_sinks_that_may_share_a_file(tmp_path: Path, jobs: list[str]) -> None:
+    """Lines of many jobs stand in one file, and tables in one database."""
+    assert loaded(tmp_path, sinks_of(*jobs)).jobs
+
+
+def test_a_module_that_is_missing_elsewhere_has_another_remedy(tmp_path: Path) -> None:
+    """The folder is right if the module was found, and what it imports itself was not."""
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "findings_test_tasks.py").write_text("import no_such_library\n")
+    text = '[daemon]\npython_path = ["code"]\n[jobs.a]\ncollect = "findings_test_tasks:sync"\n'
+    try:
+        (finding,) = refused(tmp_path, text)
+    finally:
+        sys.path.remove(str(tmp_path / "code"))
+    assert finding.endswith("No module named 'no_such_library'")
+
+
+def test_a_missing_package_has_the_same_remedy(tmp_path: Path) -> None:
+    """Python names the package that it does not find, not the module that was asked for."""
+    (finding,) = refused(tmp_path, '[jobs.a]\ncollect = "no_such_shop.tasks:sync"\n')
+    assert finding.endswith(f"No module named 'no_such_shop'{REMEDY}")
+
+
+def test_certificates_are_not_waited_for(tmp_path: Path) -> None:
+    """A pipe that nobody writes to would hold the check for ever."""
+    os.mkfifo(tmp_path / "pipe")
+    findings = refused(tmp_path, f'[daemon]\nca_file = "pipe"\n{JOB}')
+    assert findings == ["2: daemon.ca_file: cannot be read: it is not a regular file"]

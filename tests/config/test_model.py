@@ -24,6 +24,7 @@ def test_a_minimal_file_gets_everything_built_in(tmp_path: Path) -> None:
     assert (config.dns, config.log, config.hosts) == (Dns(), Log(), {})
     daemon = config.daemon
     assert (daemon.max_concurrent_runs, daemon.memory_budget, daemon.spool_above) == (500, 256 * 2**20, 2**20)
+    assert daemon.max_workers == 4
     assert (daemon.shutdown_grace, daemon.stall_timeout, daemon.python_path, daemon.ca_file) == (20.0, 20.0, (), None)
     assert (config.dns.nameservers, config.dns.timeout, config.dns.attempts) == ((), 2.0, 2)
     assert (config.log.level, config.log.format) == ("info", "auto")
@@ -101,9 +102,12 @@ def secrets(folder: Path, own: str, environment: dict[str, str] | None = None) -
     ("own", "texts"),
     [
         ('url = "https://h/path"', set()),
-        ('url = "https://me:p%40ss@h/?key=va%6Cue&n=a+b"', {"p%40ss", "p@ss", "va%6Cue", "value"}),
-        ('url = "https://t0ken@h/?bare"', {"t0ken", "bare"}),
-        ('url = { env = "URL" }', {"https://h/hook/abcd?k=efgh", "efgh"}),
+        ('url = "https://me:p%40ss@h/?key=va%6Cue&n=a+b"', {"p%40ss", "p@ss", "va%6Cue", "value", "bWU6cEBzcw=="}),
+        ('url = "https://t0ken@h/?bare"', {"t0ken", "bare", "dDBrZW46"}),
+        (
+            'url = { env = "URL" }',
+            {"https://h/hook/abcd?k=efgh", "https%3A%2F%2Fh%2Fhook%2Fabcd%3Fk%3Defgh", "efgh", "/hook/abcd"},
+        ),
         ('url = "https://h/"\nheaders = { Accept = "a/b", X-Api-Key = "k e y" }', {"k e y", "k%20e%20y"}),
         ('url = "https://h/"\nheaders = { X-Plain = { env = "TOKEN" } }', {"t0ken-from-env"}),
         (
@@ -111,9 +115,29 @@ def secrets(folder: Path, own: str, environment: dict[str, str] | None = None) -
             {"Bearer b-t0ken", "Bearer%20b-t0ken", "b-t0ken"},
         ),
         ('url = "https://h/"\nparams = { page = "first", api_key = "second" }', {"second"}),
-        ('url = "https://h/"\nauth = { kind = "basic", username = "user", password = "pass" }', {"pass"}),
-        ('url = "https://h/"\nmethod = "POST"\nform = { x = "form-value" }', {"form-value"}),
-        ('url = "https://h/"\nmethod = "POST"\nbody = "body-value"', {"body-value"}),
+        (
+            'url = "https://h/"\nauth = { kind = "basic", username = "user", password = "pass" }',
+            {"pass", "dXNlcjpwYXNz"},
+        ),
+        ('url = "https://h/"\nmethod = "POST"\nform = { user = "fetchd", scope = "read" }', set()),
+        (
+            'url = "https://h/"\nmethod = "POST"\nform = { x = "v1", api_key = "v2", y = { env = "TOKEN" } }',
+            {"v2", "t0ken-from-env"},
+        ),
+        ('url = "https://h/"\nmethod = "POST"\nbody = "read"', set()),
+        ('url = "https://h/"\nmethod = "POST"\nbody = { env = "TOKEN" }', {"t0ken-from-env"}),
+        (
+            'url = "https://h/"\nheaders = { X-Key = "https://h/x" }',
+            {"https://h/x", "https%3A%2F%2Fh%2Fx"},
+        ),
+        (
+            'url = "http://h"\nsinks = [{ kind = "command", argv = ["sh"], env = { M = "read", API_KEY = "k1" } }]',
+            {"k1"},
+        ),
+        (
+            'url = "http://h"\nsinks = [{ kind = "command", argv = ["sh"], env = { DB = "db://app:pw1@h/" } }]',
+            {"pw1", "YXBwOnB3MQ=="},
+        ),
         (
             'url = "https://h/"\nmethod = "POST"\njson = { name = "n", token = "t1", keys = ["t2", { x = "t3" }] }',
             {"t1", "t2", "t3"},

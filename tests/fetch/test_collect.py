@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from fetchd.run import Progress
 from fetchd.worker import Workers
 from tests.fetch.room import (
     MIB,
+    PATIENCE,
     RUN,
     SHORT,
     answering,
@@ -272,6 +274,36 @@ async def test_a_result_that_is_too_large() -> None:
     async with fetching() as fetcher:
         end = await ending(fetcher, wanted)
     assert (end.why, end.phase) == ("too_large", "collect")
+
+
+async def test_a_result_from_a_process_that_is_too_large() -> None:
+    """It is refused by its announced length, before it is in memory; one that only travels larger is taken."""
+    async with connections() as transport:
+        workers = Workers()
+        fetcher = Fetcher(transport, Spool(Path(), MIB, MemoryBudget(MIB)), workers)
+        large = await ending(fetcher, job(collect="tests.user_functions:much", max_body="64KiB"), PATIENCE)
+        small = await ending(fetcher, job(collect="tests.user_functions:numbers", max_body="200000B"), PATIENCE)
+        await workers.aclose()
+    assert (large.why, large.phase) == ("too_large", "collect")
+    assert large.error is not None
+    assert "returned more than max_body" in str(large.error)
+    assert (small.why, len(small.content)) == ("ok", 200_000)
+
+
+async def test_a_function_that_waits_for_a_process_is_not_to_blame() -> None:
+    """Slow functions of other jobs hold all places: the phase says that this one has not begun."""
+    async with connections() as transport:
+        workers, begun = Workers(limit=1), asyncio.Event()
+        fetcher = Fetcher(transport, Spool(Path(), MIB, MemoryBudget(MIB)), workers)
+        slow = asyncio.create_task(workers.call(time.sleep, 60, on_start=begun.set))
+        await begun.wait()
+        innocent = await ending(fetcher, job(collect="tests.user_functions:much"), SHORT)
+        slow.cancel()
+        await asyncio.wait({slow})
+        guilty = asyncio.create_task(ending(fetcher, job(collect="tests.user_functions:stay"), 3 * SHORT))
+        assert (innocent.why, innocent.phase) == ("deadline", "worker")
+        assert ((await guilty).why, (await guilty).phase) == ("deadline", "collect")
+        await workers.aclose()
 
 
 async def test_a_result_that_cannot_be_spooled(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from fetchd.fetch.exchange import Exchange, Limits
 from fetchd.fetch.request import Template
 from fetchd.fetch.resolver import Names
 from fetchd.job import Job
-from fetchd.run import Progress
+from fetchd.run import Progress, Validators
 from fetchd.secret import Secret
 from tests.fetch.room import answering, ending, fetcher_over, fetching, job, response
 from tests.upstream import HOST, UpstreamProcess
@@ -196,7 +196,7 @@ def test_a_template_is_the_same_each_time() -> None:
     wanted = job(f"{URL}?a=1", method="POST", json={"a": 1}, headers={"X-One": "1"}, params={"b": "2"})
     template = Template.of(wanted)
     limits = Limits.of(wanted)
-    first, second = (template.request(Exchange(limits, Progress())) for _ in range(2))
+    first, second = (template.request(Exchange(limits, Progress()), Validators()) for _ in range(2))
     assert (first.method, first.url, first.headers, first.read()) == (
         second.method,
         second.url,

@@ -10,7 +10,7 @@ import pytest
 import respx
 
 from fetchd.fetch.fetcher import BACKOFF_FIRST, BACKOFF_LONGEST, Fetcher
-from tests.fetch.room import HOST, SHORT, answering, ending, fetcher_over, fetching, job, response
+from tests.fetch.room import HOST, SHORT, answering, connections, ending, fetcher_over, fetching, job, response
 from tests.upstream import UpstreamProcess
 
 URL = "http://upstream.test/"
@@ -208,6 +208,24 @@ async def test_statuses_without_a_body(upstream: UpstreamProcess) -> None:
             assert (end.why, end.content, end.fetched and end.fetched.status) == ("ok", b"", 204)
         end = await ending(fetcher, job(upstream.url("status/304"), expect={"status": (304,)}))
         assert (end.why, end.content) == ("ok", b"")
+
+
+async def test_a_deadline_between_attempts() -> None:
+    """The Run failed for what the last attempt did, not for the phase in which that happened."""
+    async with connections() as transport, answering(response(status=503)) as server:
+        fetcher = fetcher_over(transport, jitter=lambda: 1.0)
+        refused = await ending(fetcher, job(f"http://{HOST}:1/", retries=1), SHORT)
+        failed = await ending(fetcher, job(server.url, retries=1), SHORT)
+    assert (refused.why, refused.phase, refused.progress.failed) == ("deadline", "backoff", "connect")
+    assert (failed.why, failed.phase, failed.progress.failed) == ("deadline", "backoff", "http_5xx")
+    assert failed.progress.status == 503
+
+
+async def test_a_deadline_in_the_next_attempt() -> None:
+    """What failed before is of no interest once the next attempt is under way."""
+    async with fetching() as fetcher, answering(response(status=503), b"HTTP/1.1 200 OK\r\n") as server:
+        end = await ending(fetcher, job(server.url, retries=1, timeout="5s"), SHORT)
+    assert (end.why, end.phase, end.progress.failed, end.progress.attempts) == ("deadline", "headers", None, 2)
 
 
 async def test_what_is_kept_of_a_response() -> None:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -24,12 +24,20 @@ Line = dict[str, Any]
 class Daemon:
     """``fetchd run`` on ``config``; entering the context waits until it is ready."""
 
-    def __init__(self, folder: Path, config: str, *, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        config: str,
+        *,
+        environment: Mapping[str, str] | None = None,
+        arguments: Sequence[str] = (),
+    ) -> None:
         self.folder = folder
         self.state = folder / "state"
         self.config = folder / "fetchd.toml"
         self.config.write_text(f'[daemon]\nstate_dir = "state"\n{config}')
         self._environment = {**os.environ, "PYTHONPATH": PATHS, **(environment or {})}
+        self._arguments = arguments
         self._changed = threading.Condition()
         self._lines: list[Line] = []
         self.raw: list[str] = []
@@ -53,7 +61,7 @@ class Daemon:
 
     def start(self) -> None:
         """Start the process, without waiting for anything."""
-        command = [sys.executable, "-m", "fetchd", "run", "-c", str(self.config)]
+        command = [sys.executable, "-m", "fetchd", "run", "-c", str(self.config), *self._arguments]
         self.process = subprocess.Popen(command, env=self._environment, cwd=self.folder, stderr=subprocess.PIPE)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

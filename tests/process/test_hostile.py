@@ -80,6 +80,7 @@ def hostile_config(upstream: UpstreamProcess, interval: str = "800ms") -> tuple[
     timeout = "400ms"
     retries = 0
     max_body = "1MiB"
+    on_unchanged = "deliver"
     [jobs.healthy]
     url = "{upstream.url("ok")}"
     interval = "150ms"

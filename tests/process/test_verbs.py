@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import tomllib
+from base64 import b64encode
 from pathlib import Path
 
 import pytest
@@ -80,6 +82,56 @@ sinks = [{{ kind = "file", path = "good.json" }}, {{ kind = "command", argv = ["
     assert "would go to: file, command" in done.stdout
     assert not (tmp_path / "state/out").exists()
     assert not (tmp_path / "ran").exists()
+
+
+def test_once_shows_no_secret_and_nothing_that_a_terminal_obeys(tmp_path: Path, upstream: UpstreamProcess) -> None:
+    """What a command or an upstream says is shown on a terminal, and pasted into tickets."""
+    address = upstream.url("echo").replace("://", f"://user:{CANARY}-userinfo@")
+    path = write(
+        tmp_path,
+        f"""[jobs.a]
+url = "{address}?api_key={CANARY}-query"
+headers = {{ X-Api-Key = {{ env = "A_TOKEN" }} }}
+sinks = [{{ kind = "command", argv = ["sh", "-c", 'cat >&2; printf "\\033[2J" >&2; exit 3'] }}]
+""",
+    )
+    environment = {"A_TOKEN": f"{CANARY}-env"}
+    basic = b64encode(f"user:{CANARY}-userinfo".encode()).decode()
+    for arguments in (["a"], ["a", "--dry-run"]):
+        done = fetchd("once", *arguments, "-c", path, folder=tmp_path, environment=environment)
+        shown = done.stdout + done.stderr
+        assert "[redacted]" in done.stdout
+        assert not any(text in shown for text in (CANARY, basic, "\x1b"))
+
+
+def test_the_path_of_an_address_that_is_a_secret_is_shown_nowhere(tmp_path: Path, upstream: UpstreamProcess) -> None:
+    """That of a webhook is its password; neither explain, nor once, nor a log line tells it."""
+    config = """
+    [jobs.a]
+    url = { env = "HOOKURL" }
+    interval = "300ms"
+    sinks = [{ kind = "command", argv = ["sh", "-c", "echo took $FETCHD_URL ${FETCHD_URL#http:}; exit 3"] }]
+    """
+    path = write(tmp_path, config)
+    environment = {"HOOKURL": upstream.url(f"ok/{CANARY}")}
+    for verb in ("explain", "once"):
+        done = fetchd(verb, "a", "-c", path, folder=tmp_path, environment=environment)
+        assert "[redacted" in done.stdout
+        assert CANARY not in done.stdout + done.stderr
+    with Daemon(tmp_path, config, environment=environment) as daemon:
+        (said,) = daemon.wait_for("command_output", job="a")[:1]
+        assert re.fullmatch(r"took \[redacted\] //[\w.:]+\[redacted\]", said["stdout"].strip())
+        assert daemon.stop() == 0
+    assert CANARY not in "".join(daemon.raw)
+
+
+def test_explain_imports_no_code(tmp_path: Path) -> None:
+    """To look at a job must not run what it would run."""
+    (tmp_path / "shop_tasks.py").write_text(f"open({str(tmp_path / 'imported')!r}, 'w')\n")
+    path = write(tmp_path, 'python_path = ["."]\n[jobs.a]\ncollect = "shop_tasks:sync"\n')
+    done = fetchd("explain", "a", "-c", path, folder=tmp_path)
+    assert (done.returncode, "next slots" in done.stdout) == (0, True)
+    assert not (tmp_path / "imported").exists()
 
 
 @pytest.mark.parametrize("verb", ["explain", "check"])

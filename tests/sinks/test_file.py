@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from pydantic import ValidationError
 from fetchd.errors import SinkError
 from fetchd.run import Delivery
 from fetchd.sinks.content import json_of, text_of
-from fetchd.sinks.file import PIECE, FileSink
+from fetchd.sinks.file import LEFT_AFTER, PIECE, FileSink
 from tests.processes import descriptors, until
 from tests.sinks.made import delivery, options, resources
 
@@ -70,6 +71,28 @@ class TestOptions:
 
 class TestReplace:
     """The newest result under one name."""
+
+    async def test_what_a_killed_process_has_left_is_removed(self, tmp_path: Path) -> None:
+        """Each kill may leave a whole result behind; what is young may still be written, what is not ours stays."""
+        names = [f".fetchd-{digit * 16}.tmp" for digit in "ab"] + [".fetchd-mine.tmp"]
+        old, young, foreign = (tmp_path / name for name in names)
+        for path in (old, young, foreign):
+            path.touch()
+        for path in (old, foreign):
+            os.utime(path, (0, time.time() - LEFT_AFTER - 60))
+        target = sink(tmp_path, "rates.json")
+        await target.deliver(delivery(b"new"))
+        assert {path.name for path in tmp_path.iterdir()} == {"rates.json", young.name, foreign.name}
+        os.utime(young, (0, 0))
+        await target.deliver(delivery(b"newer"))
+        assert young.exists()  # a folder of thousands is not searched for each delivery
+
+    async def test_leftovers_that_cannot_be_removed_stop_nothing(self, tmp_path: Path) -> None:
+        """The result counts."""
+        (tmp_path / f".fetchd-{'a' * 16}.tmp").mkdir()
+        os.utime(tmp_path / f".fetchd-{'a' * 16}.tmp", (0, 0))
+        await sink(tmp_path, "rates.json").deliver(delivery(b"new"))
+        assert (tmp_path / "rates.json").read_bytes() == b"new"
 
     async def test_the_newest_result_is_there(self, tmp_path: Path) -> None:
         """Folders are made, and nothing else is left beside the file."""
@@ -368,20 +391,24 @@ class TestAgain:
             await target.deliver(self.lane(1, b'"x"'))
             assert (tmp_path / "log").read_bytes().count(b"\n") == 2, step
 
-    async def test_an_older_line_of_the_lane_ends_the_search(self, tmp_path: Path) -> None:
-        """A file of years is not read for each delivery; other lanes' lines say nothing."""
+    async def test_other_lanes_say_nothing(self, tmp_path: Path) -> None:
+        """Several jobs and sinks may write to one file, each in an order of its own."""
         target = sink(tmp_path, "log", mode="append")
         filler = self.lane(9, b'"%b"' % (b"y" * PIECE), attempt=1, job="other")
-        await target.deliver(self.lane(2, attempt=1))
-        await target.deliver(filler)
-        await target.deliver(self.lane(1, attempt=1, sink="archive"))
-        await target.deliver(filler)
-        await target.deliver(self.lane(2))
+        for line in (self.lane(2, attempt=1), filler, self.lane(1, attempt=1, sink="archive"), filler, self.lane(2)):
+            await target.deliver(line)
         assert self.written(tmp_path).count("00002-file") == 1
-        await target.deliver(self.lane(1, attempt=1))
-        await target.deliver(filler)
-        await target.deliver(self.lane(2))
-        assert self.written(tmp_path).count("00002-file") == 1
+
+    async def test_an_older_line_of_the_lane_ends_the_search(self, tmp_path: Path) -> None:
+        """A file of years is not read for each delivery.
+
+        The price: behind a replayed line, and a mebibyte of others, what was written before the replay is not found.
+        """
+        target = sink(tmp_path, "log", mode="append")
+        filler = self.lane(9, b'"%b"' % (b"y" * PIECE), attempt=1, job="other")
+        for line in (self.lane(2, attempt=1), filler, self.lane(1, attempt=1), filler, self.lane(2)):
+            await target.deliver(line)
+        assert self.written(tmp_path).count("00002-file") == 2
 
     async def test_an_id_within_a_body_is_not_a_line(self, tmp_path: Path) -> None:
         """Whatever an upstream sends."""

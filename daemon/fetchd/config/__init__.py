@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 from fetchd.config.environment import ignored_environment
-from fetchd.config.explain import Row, explain
+from fetchd.config.explain import Explained, Row, explain
 from fetchd.config.find import find
 from fetchd.config.load import load
 from fetchd.config.model import Config, Daemon, Dns, Host, Log
 from fetchd.config.schema import schema
 
-__all__ = ["Config", "Daemon", "Dns", "Host", "Log", "Row", "explain", "find", "ignored_environment", "load", "schema"]
+__all__ = [
+    "Config",
+    "Daemon",
+    "Dns",
+    "Explained",
+    "Host",
+    "Log",
+    "Row",
+    "explain",
+    "find",
+    "ignored_environment",
+    "load",
+    "schema",
+]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -29,7 +29,15 @@ class Row:
     origin: str
 
 
-def explain(path: Path, name: str, *, environment: Mapping[str, str]) -> list[Row]:
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """A job, and all that counts for it; its functions are not looked up."""
+
+    job: Job = field(repr=False)
+    rows: list[Row]
+
+
+def explain(path: Path, name: str, *, environment: Mapping[str, str]) -> Explained:
     """Return what counts for the job ``name`` of the file at ``path``.
 
     Raises:
@@ -41,7 +49,8 @@ def explain(path: Path, name: str, *, environment: Mapping[str, str]) -> list[Ro
         jobs = document.data["jobs"]
         raise ConfigError([Finding(str(path), None, f"jobs.{name}", f"there is no such job; {suggestion(name, jobs)}")])
     origins = _Origins(document, job, defaults_of(document, environment=environment))
-    return [Row(key_text(place), _written(value), origins.of(place)) for place, value in _leaves(_shown(job))]
+    rows = [Row(key_text(place), _written(value), origins.of(place)) for place, value in _leaves(_shown(job))]
+    return Explained(job, rows)
 
 
 def _shown(job: Job) -> dict[str, Any]:
@@ -65,7 +74,11 @@ def _shown(job: Job) -> dict[str, Any]:
 
 
 def _address(url: Secret) -> str:
+    """Return ``url`` as far as it may be shown: of one that is kept elsewhere, where it leads alone."""
     text = url.reveal()
+    if url.origin != INLINE:
+        parts = urlsplit(text)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/{url.masked()}"
     return public_url(text) + (f"?{MASK}" if urlsplit(text).query else "")
 
 

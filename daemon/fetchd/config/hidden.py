@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
-from urllib.parse import quote, unquote_plus, urlsplit
+from urllib.parse import SplitResult, quote, unquote, unquote_plus, urlsplit
 
 from pydantic import BaseModel
 
+from fetchd.fetch.auth import basic
+from fetchd.job import Auth
 from fetchd.secret import INLINE, Secret, is_sensitive
 
-_WEB: Final = ("http://", "https://")
+_ADDRESS: Final = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_NAMED: Final = frozenset({"headers", "params", "form", "env"})
+_IN_PATHS: Final = "/%:@!$&'()*+,;=~"
 
 
 def hidden_texts(value: Any) -> Iterator[str]:
     """Yield the texts of all secrets within ``value``.
 
-    Of those written in the file itself, headers and parameters count only if their name is that of a secret: were each
-    "json" and "true" of a query taken out of every line, the log would be hard to read. An address counts by its
-    password and such parameters.
+    What comes from elsewhere counts always. Of what is written in the file itself, headers, parameters, fields of a
+    form and variables of a command count only if their name is that of a secret, and a body does not: were each "json"
+    and "read" taken out of every line, the log would be hard to read. An address counts by its password and such
+    parameters.
     """
     if isinstance(value, Secret):
         yield from _secret(value)
     elif isinstance(value, BaseModel):
         for key, item in value.__dict__.items():
             yield from _field(key, item)
+        if isinstance(value, Auth):
+            yield from (header.partition(" ")[2] for header in value.headers().values())
     elif isinstance(value, Mapping):
         for item in value.values():
             yield from hidden_texts(item)
@@ -34,46 +42,68 @@ def hidden_texts(value: Any) -> Iterator[str]:
 
 
 def _field(key: str, value: Any) -> Iterator[str]:
-    if key in {"headers", "params"}:
-        yield from _named(value)
+    if key in _NAMED:
+        yield from _named(value or {})
     elif key == "json_body":
         yield from _json(value)
-    elif key == "username" and value.origin == INLINE:
-        return  # a name written in the clear is none
+    elif key == "url" and _is_inline(value):
+        yield from _in_address(value.reveal())
+    elif key in {"body", "username"} and _is_inline(value):
+        return  # what is written there in the clear is none
     else:
         yield from hidden_texts(value)
 
 
+def _is_inline(value: Any) -> bool:
+    return isinstance(value, Secret) and value.origin == INLINE
+
+
 def _secret(secret: Secret) -> Iterator[str]:
     text = secret.reveal()
-    words = _words_of_address(text, every=secret.origin != INLINE)
-    if words is None or secret.origin != INLINE:
-        yield text
-    if words is None:
-        # It may come back as part of an address.
-        yield quote(text, safe="")
-    for word in words or ():
-        yield word
-        yield unquote_plus(word)
+    yield text
+    # It may come back as part of an address.
+    yield quote(text, safe="")
+    if secret.origin != INLINE and (parts := _split(text)):
+        yield from _words(parts, every=True)
+        if path := parts.path.rstrip("/"):
+            yield from (path, unquote(path), quote(path, safe=_IN_PATHS))
 
 
-def _words_of_address(text: str, *, every: bool) -> list[str] | None:
-    """Return what may be secret in an address, ``every`` parameter or some; None if ``text`` is no address."""
-    if not text[:8].lower().startswith(_WEB):
+def _in_address(text: str) -> Iterator[str]:
+    """Yield what is secret in a text that is no secret as a whole, but may be an address."""
+    if parts := _split(text):
+        yield from _words(parts, every=False)
+
+
+def _split(text: str) -> SplitResult | None:
+    """Return the parts of an address; None if ``text`` is none."""
+    if not _ADDRESS.match(text):
         return None
     try:
-        parts = urlsplit(text)
+        return urlsplit(text)
     except ValueError:
         return None
+
+
+def _words(parts: SplitResult, *, every: bool) -> Iterator[str]:
+    """Yield what may be secret in the user and the query of an address, ``every`` parameter or some."""
     pairs = (pair.partition("=") for pair in parts.query.split("&"))
     words = [value if sign else name for name, sign, value in pairs if every or not sign or is_sensitive(name)]
-    words.append(parts.password or parts.username or "")
-    return [word for word in words if word]
+    user, password = parts.username or "", parts.password or ""
+    words += [password or user, user if every else ""]
+    for word in filter(None, words):
+        yield word
+        yield unquote_plus(word)
+    if user or password:
+        yield basic(unquote(user), unquote(password)).partition(" ")[2]
 
 
 def _named(values: Mapping[str, Any]) -> Iterator[str]:
     for name, value in values.items():
-        if not isinstance(value, Secret) or (value.origin == INLINE and not is_sensitive(name)):
+        if not isinstance(value, Secret):
+            continue
+        if value.origin == INLINE and not is_sensitive(name):
+            yield from _in_address(value.reveal())
             continue
         yield from _secret(value)
         if name.lower() in {"authorization", "proxy-authorization"}:

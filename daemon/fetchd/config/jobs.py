@@ -15,6 +15,7 @@ from fetchd.config import rules
 from fetchd.config.findings import NAME_RULE, Findings, allowed_keys
 from fetchd.config.inherit import inherited, shrunk
 from fetchd.config.lines import KeyPath
+from fetchd.config.places import Places
 from fetchd.errors import UserCodeError
 from fetchd.fetch.auth import KINDS
 from fetchd.job import JOB_NAME, Auth, Job, Listed, Policy, SinkOptions, Timeouts
@@ -22,6 +23,7 @@ from fetchd.sinks.kinds import OPTIONS
 from fetchd.worker import load_function
 
 _NAME: Final = re.compile(JOB_NAME)
+_NO_MODULE: Final = re.compile(r"cannot import ([\w.]+)\b[\w.]*: ModuleNotFoundError: No module named '\1'")
 _TIMES: Final = frozenset({"interval", "cron", "timezone", "deadline", "timeout"})
 
 
@@ -56,6 +58,7 @@ class JobReader:
     defaults: Policy
     context: Mapping[str, Any]
     functions: bool
+    places: Places
     _same: dict[Timeouts, Timeouts] = field(default_factory=dict)
     _missing: dict[str, str | None] = field(default_factory=dict)
 
@@ -74,6 +77,7 @@ class JobReader:
         self._note(path, rules.together(raw))
         own = self._own(path, raw | {"name": name if named else "unnamed"})
         self._note(path, own.placed(rules.sending(own.job)))
+        self._note(path, own.placed(self.places.take(own.job)))
         if self.functions:
             self._note(path, own.placed(self._functions(own.job)))
         return self._complete(path, own)
@@ -103,10 +107,10 @@ class JobReader:
     def _functions(self, job: Job) -> rules.Problems:
         """Say which of the user's functions cannot be called."""
         if job.collect is not None and (message := self._unloadable(job.collect)):
-            yield ("collect",), message
+            yield ("collect",), _with_remedy(message)
         for index, options in enumerate(job.sinks):
             for key, message in options.problems():
-                yield ("sinks", index, key), message
+                yield ("sinks", index, key), _with_remedy(message)
 
     def _unloadable(self, function: str) -> str | None:
         if function not in self._missing:
@@ -123,6 +127,12 @@ class JobReader:
         for place, message in found:
             self.findings.add((*path, *place), message)
         return bool(found)
+
+
+def _with_remedy(message: str) -> str:
+    """Return ``message`` with what to do if it says that a function's own module is not to be found."""
+    missing = _NO_MODULE.match(message)
+    return f"{message}; is its folder in daemon.python_path?" if missing else message
 
 
 @dataclass(frozen=True)

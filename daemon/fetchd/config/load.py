@@ -15,6 +15,7 @@ from fetchd.config.findings import Findings
 from fetchd.config.jobs import JobReader
 from fetchd.config.lines import KeyPath
 from fetchd.config.model import Config, Daemon, Dns, Host, Log, host_name
+from fetchd.config.places import Places
 from fetchd.errors import ConfigError
 from fetchd.job import Job, Policy
 from fetchd.secret import SecretSource
@@ -82,7 +83,8 @@ class _Reader:
         functions = functions and ("daemon", "python_path") not in self._bad
         if functions and daemon:
             extend_path(daemon.python_path, sys.path)
-        hosts, jobs = self._hosts(), self._jobs(functions=functions)
+        out = daemon.state_dir / "out" if daemon else Path("out")
+        hosts, jobs = self._hosts(), self._jobs(Places(out), functions=functions)
         if daemon is None or dns is None or log is None:
             return None
         return Config(path=self._document.path, daemon=daemon, dns=dns, log=log, hosts=hosts, jobs=jobs)
@@ -135,13 +137,13 @@ class _Reader:
             hosts[name] = self.table(path, Host) or Host()
         return hosts
 
-    def _jobs(self, *, functions: bool) -> dict[str, Job]:
+    def _jobs(self, places: Places, *, functions: bool) -> dict[str, Job]:
         defaults = self.table(("defaults",), Policy) or Policy()
         raw = self._raw(("jobs",))
         if raw is None:
             return {}
         if not raw:
             self.findings.add(("jobs",), "there is no job: add a table such as [jobs.rates] with a url")
-        reader = JobReader(self.findings, defaults, self._context, functions)
+        reader = JobReader(self.findings, defaults, self._context, functions, places)
         read = {name: reader.read(name, table) for name, table in raw.items()}
         return {name: job for name, job in read.items() if job is not None}

@@ -46,6 +46,8 @@ def _none_if_empty(value: Any) -> Any:
 
 
 def _certificates(path: Path) -> Path:
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise ValueError("cannot be read: it is not a regular file")
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
     except ssl.SSLError:
@@ -100,6 +102,8 @@ class Daemon(Frozen):
     """Where state and results are kept. Default: $STATE_DIRECTORY, else $XDG_STATE_HOME/fetchd."""
     max_concurrent_runs: Annotated[int, Field(ge=1, le=100_000)] = 500
     """The Runs that are under way at one time; further ones wait for a place."""
+    max_workers: Annotated[int, Field(ge=1, le=1000)] = 4
+    """The worker processes for functions that are not async, at one time; further calls wait, within their deadline."""
     memory_budget: Size = 256 * 2**20
     """The body bytes held in memory by all Runs together; beyond it bodies are spooled, then Runs wait."""
     spool_above: Size = 2**20
@@ -158,8 +162,8 @@ class Config(Frozen):
     def secret_texts(self) -> frozenset[str]:
         """Return every text that must not be shown; none that is part of a job's name, which is shown everywhere.
 
-        Of what is written in the file itself, an address counts only by its password and its query's values, and a
-        header only if its name is that of a secret.
+        Of what is written in the file itself, an address counts only by its password and its query's secrets, and a
+        header or the like only if its name is that of a secret.
         """
         names = "\n".join(self.jobs)
         texts = {text for job in self.jobs.values() for text in hidden_texts(job)}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -15,8 +17,8 @@ from fetchd.demo.tally import Tally
 NEXT = """\
 What to do next:
   cp config.example.toml fetchd.toml    then put your own URLs into it
-  fetchd check -c fetchd.toml           says all that is wrong with it, at once
-  fetchd run -c fetchd.toml             the daemon, in the foreground"""
+  {fetchd} check -c fetchd.toml    says all that is wrong with it, at once
+  {fetchd} run -c fetchd.toml      the daemon, in the foreground"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,8 @@ def summary(show: Show, tally: Tally, until: datetime, out: Path, faults: Sequen
     ]
     if faults:
         parts.append("\n".join(["Not as it should be:", *(f"  {fault}" for fault in faults)]))
-    return "\n\n".join([*parts, NEXT])
+    call = "fetchd" if shutil.which("fetchd") else sys.argv[0]
+    return "\n\n".join([*parts, NEXT.format(fetchd=call)])
 
 
 def landed(out: Path) -> Iterator[tuple[str, str]]:

@@ -6,7 +6,7 @@ import inspect
 import json
 from collections.abc import AsyncIterator, Callable
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import httpx
 
@@ -20,7 +20,12 @@ from fetchd.fetch.request import own_headers
 from fetchd.fetch.spool import Spool
 from fetchd.job import Job
 from fetchd.run import Fetched, Progress, Run
-from fetchd.worker import Workers, load_function
+from fetchd.worker import ResultTooLargeError, Workers, load_function
+
+PICKLED: Final = 2
+"""How many times larger than its JSON a result may travel, at the most: a short number takes up to nine bytes."""
+PICKLED_BESIDES: Final = 64 * 1024
+"""Bytes for what is around a result, and for a failure's text."""
 
 
 class Collector:
@@ -48,6 +53,7 @@ class Collector:
             message = f"{job.collect} returned {len(content)} bytes, max_body is {job.max_body}"
             raise FetchError(Reason.TOO_LARGE, message, transient=False, phase="collect")
         progress.bytes = len(content)
+        progress.phase = "memory"
         body = await self._spool.keep(_once(content))
         return Fetched(
             status=None,
@@ -65,10 +71,23 @@ class Collector:
         if function is None:
             function = self._functions[job.collect] = await on_disk(partial(load_function, job.collect))
         if not inspect.iscoroutinefunction(function):
-            return await self._workers.call(function, Context(job.name, run.id, run.slot))
+            return await self._call_worker(function, job, run, progress)
         async with GuardedClient(_Borrowed(self._transport), Limits.of(job), progress) as client:
             client.headers.update(own_headers(job))
             return await self._workers.call(function, Context(job.name, run.id, run.slot, client))
+
+    async def _call_worker(self, function: Callable[..., Any], job: Job, run: Run, progress: Progress) -> Any:
+        def begin() -> None:
+            progress.phase = "collect"
+
+        progress.phase = "worker"
+        context = Context(job.name, run.id, run.slot)
+        largest = PICKLED * job.max_body + PICKLED_BESIDES
+        try:
+            return await self._workers.call(function, context, largest=largest, on_start=begin)
+        except ResultTooLargeError:
+            message = f"{job.collect} returned more than max_body, {job.max_body} bytes"
+            raise FetchError(Reason.TOO_LARGE, message, transient=False, phase="collect") from None
 
 
 class _Borrowed(httpx.AsyncBaseTransport):
@@ -90,10 +109,6 @@ class _Borrowed(httpx.AsyncBaseTransport):
         """Close what is open; the transport itself goes on, for others use it."""
         for stream in list(self._open):
             await stream.aclose()
-
-
-async def _once(content: bytes) -> AsyncIterator[bytes]:
-    yield content
 
 
 async def _once(content: bytes) -> AsyncIterator[bytes]:

@@ -14,7 +14,7 @@ from fetchd.errors import FetchError, Reason
 from fetchd.fetch.client import SharedClient, let_go
 from fetchd.fetch.collect import Collector
 from fetchd.fetch.exchange import Exchange, Limits
-from fetchd.fetch.request import DEFAULT_HEADERS, Template, not_modified
+from fetchd.fetch.request import DEFAULT_HEADERS, NO_VALIDATORS, Template, not_modified
 from fetchd.fetch.spool import Spool
 from fetchd.fetch.verdict import judge
 from fetchd.job import Job, Timeouts, public_url
@@ -26,7 +26,6 @@ BACKOFF_LONGEST: Final = 10.0
 LONGEST_VALIDATOR: Final = 1024
 
 _IDEMPOTENT: Final = frozenset({"GET", "HEAD", "PUT"})
-_NO_VALIDATORS: Final = Validators()
 _NOTHING_SENT: Final = frozenset(
     {Reason.DNS, Reason.CONNECT, Reason.TLS, Reason.TIMEOUT_CONNECT, Reason.TIMEOUT_POOL, Reason.LOCAL_RESOURCE}
 )
@@ -53,7 +52,7 @@ class Fetcher:
         self._templates: dict[str, Template] = {}
 
     async def fetch(
-        self, job: Job, run: Run, progress: Progress, validators: Validators = _NO_VALIDATORS
+        self, job: Job, run: Run, progress: Progress, validators: Validators = NO_VALIDATORS
     ) -> Fetched | None:
         """Return what ``job`` fetches now; None where its server, or its own code, says that there is nothing new.
 
@@ -68,11 +67,13 @@ class Fetcher:
             return await self._collector.collect(job, run, progress)
         while True:
             progress.attempts += 1
+            progress.failed = None
             try:
                 return await self._attempt(job, progress, validators)
             except FetchError as error:
                 if progress.attempts > job.retries or not _repeatable(job, error):
                     raise
+                progress.failed, progress.phase = error.reason, "backoff"
             await asyncio.sleep(self._backoff(progress.attempts))
 
     async def send(self, method: str, url: str, headers: Mapping[str, str], body: Body, timeouts: Timeouts) -> int:
@@ -102,14 +103,15 @@ class Fetcher:
         progress.status, progress.bytes = None, 0
         progress.timings.clear()
         exchange = Exchange(Limits.of(job), progress)
-        request = self._template(job).request(exchange, validators)
-        response = await self._client.walk(request, exchange)
+        template = self._template(job)
+        response = await self._client.walk(template.request(exchange, validators), exchange)
         try:
             progress.status = response.status_code
             if not_modified(response):
                 return None
             judge(response, job.expect, exchange)
             assert isinstance(response.stream, AsyncIterable)
+            progress.phase = "memory"
             body = await self._spool.keep(response.stream)
         finally:
             await let_go(response)

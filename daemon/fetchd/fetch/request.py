@@ -19,6 +19,7 @@ from fetchd.run import Validators
 
 ASKING: Final = ("if-none-match", "if-modified-since")
 CONDITIONAL: Final = frozenset(name.encode() for name in ASKING)
+NO_VALIDATORS: Final = Validators()
 DEFAULT_HEADERS: Final = {"Accept": "*/*", "Accept-Encoding": ACCEPTED, "User-Agent": f"fetchd/{__version__}"}
 
 
@@ -55,7 +56,7 @@ class Template:
         conditional = any(name.lower() in CONDITIONAL for name, _ in pairs)
         return cls(job, first.url, pairs, first.stream, public_url(str(first.url)), conditional)
 
-    def request(self, exchange: Exchange, validators: Validators) -> httpx.Request:
+    def request(self, exchange: Exchange, validators: Validators = NO_VALIDATORS) -> httpx.Request:
         """Return a fresh request that carries ``exchange``, and asks for what is new since ``validators``."""
         return httpx.Request(
             self.job.method,

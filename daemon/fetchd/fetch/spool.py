@@ -6,7 +6,7 @@ from collections.abc import AsyncIterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fetchd.body import Body, BodyWriter, MemoryBudget
+from fetchd.body import UNWRITTEN, Body, BodyWriter, MemoryBudget
 from fetchd.errors import FetchError, Reason
 
 
@@ -19,11 +19,12 @@ class Spool:
     budget: MemoryBudget
 
     async def keep(self, pieces: AsyncIterable[bytes]) -> Body:
-        """Return the body that ``pieces`` make up.
+        """Return the body that ``pieces`` make up. The first is asked for once there is memory to read them with.
 
         Raises:
             FetchError: the spool file cannot be written.
         """
+        await self.budget.take(UNWRITTEN)
         writer = BodyWriter(self.budget, self.folder, spool_above=self.above)
         try:
             async for piece in pieces:
@@ -34,3 +35,4 @@ class Spool:
             raise FetchError(Reason.LOCAL_RESOURCE, message, transient=True, phase="body") from error
         finally:
             writer.abort()
+            self.budget.give(UNWRITTEN)

@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
+import structlog
 from pydantic import AfterValidator, Field
 
 from fetchd.body import on_disk
@@ -28,11 +29,17 @@ from fetchd.sinks import Resources
 from fetchd.sinks.content import json_of
 from fetchd.sinks.paths import fill, locate, path_with
 
+log = structlog.get_logger()
+
 PIECE: Final = 2**20
+
+LEFT_AFTER: Final = 3600.0
+"""Seconds without a change after which nobody can still be writing a temporary file: a process was killed over it."""
 
 LOCK_WAIT: Final = 2.0
 """Seconds to wait for another writer of the same file."""
 
+_TEMPORARY: Final = re.compile(r"\.fetchd-[0-9a-f]{16}\.tmp")
 _LOCK_POLL: Final = 0.005
 _HEAD: Final = 512
 """Bytes that hold the start of a line, up to its Run."""
@@ -59,6 +66,7 @@ class FileSink:
         self._write = _append if options.mode == "append" else _replace
         self._mode = int(options.permissions, 8) if options.permissions else None
         self._lock_wait = lock_wait
+        self._tidied = False
 
     async def deliver(self, delivery: Delivery) -> None:
         """Write the result; it is on the disk when this returns.
@@ -84,6 +92,9 @@ class FileSink:
 
     def _carry_out(self, path: str, attempt: _Attempt) -> None:
         target = locate(self._out, path)
+        if not self._tidied:
+            self._tidied = True  # beforehand: a folder that takes long must not cost each delivery its deadline
+            _tidy(target.parent)
         self._write(target, attempt)
 
 
@@ -114,6 +125,25 @@ def _replace(target: Path, attempt: _Attempt) -> None:
     finally:
         temporary.unlink(missing_ok=True)
     _sync_folder(target.parent)
+
+
+def _tidy(folder: Path) -> None:
+    """Remove what killed processes have left in ``folder``; whatever goes wrong, the delivery is worth more."""
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if _TEMPORARY.fullmatch(entry.name) and _is_left(entry):
+                    Path(entry).unlink(missing_ok=True)
+    except OSError as error:
+        log.warning("temporary_files_left", folder=str(folder), error=error.strerror)
+
+
+def _is_left(entry: os.DirEntry[str]) -> bool:
+    try:
+        status = entry.stat(follow_symlinks=False)
+    except FileNotFoundError:  # its writer has just finished
+        return False
+    return stat.S_ISREG(status.st_mode) and time.time() - status.st_mtime > LEFT_AFTER
 
 
 def _append(target: Path, attempt: _Attempt) -> None:
