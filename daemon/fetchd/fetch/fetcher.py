@@ -10,11 +10,11 @@ from typing import Final
 import httpx
 
 from fetchd.body import Body
-from fetchd.errors import FetchError, Reason
+from fetchd.errors import FetchError
 from fetchd.fetch.client import SharedClient, let_go
 from fetchd.fetch.collect import Collector
 from fetchd.fetch.exchange import Exchange, Limits
-from fetchd.fetch.request import DEFAULT_HEADERS, Template
+from fetchd.fetch.request import DEFAULT_HEADERS, Template, parsed
 from fetchd.fetch.spool import Spool
 from fetchd.fetch.verdict import judge
 from fetchd.job import Job, Timeouts, public_url
@@ -25,9 +25,6 @@ BACKOFF_FIRST: Final = 0.5
 BACKOFF_LONGEST: Final = 10.0
 
 _IDEMPOTENT: Final = frozenset({"GET", "HEAD", "PUT"})
-_NOTHING_SENT: Final = frozenset(
-    {Reason.DNS, Reason.CONNECT, Reason.TLS, Reason.TIMEOUT_CONNECT, Reason.TIMEOUT_POOL, Reason.LOCAL_RESOURCE}
-)
 _KEPT_HEADERS: Final = frozenset(
     {b"content-type", b"content-language", b"date", b"etag", b"last-modified", b"link", b"retry-after"}
 )
@@ -63,10 +60,12 @@ class Fetcher:
             return await self._collector.collect(job, run, progress)
         while True:
             progress.attempts += 1
+            exchange = Exchange(Limits.of(job), progress)
             try:
-                return await self._attempt(job, progress)
+                return await self._attempt(job, exchange)
             except FetchError as error:
-                if progress.attempts > job.retries or not _repeatable(job, error):
+                repeatable = job.method in _IDEMPOTENT or not exchange.sent
+                if progress.attempts > job.retries or not error.transient or not repeatable:
                     raise
             await asyncio.sleep(self._backoff(progress.attempts))
 
@@ -78,7 +77,7 @@ class Fetcher:
         """
         exchange = Exchange(Limits(timeouts, max_body=0, redirects=0, allow_insecure_redirects=False), Progress())
         framed = {**DEFAULT_HEADERS, **headers, "Content-Length": str(body.size)}
-        request = httpx.Request(method, url, headers=framed, content=_Chunks(body))
+        request = httpx.Request(method, parsed(url), headers=framed, content=_Chunks(body))
         response = await self._client.walk(request, exchange, follow=False)
         await let_go(response)
         return response.status_code
@@ -93,11 +92,10 @@ class Fetcher:
         """Return the seconds before the next attempt: exponential, with full jitter."""
         return min(BACKOFF_LONGEST, BACKOFF_FIRST * 2.0 ** (attempts - 1)) * self._jitter()
 
-    async def _attempt(self, job: Job, progress: Progress) -> Fetched:
+    async def _attempt(self, job: Job, exchange: Exchange) -> Fetched:
+        progress, template = exchange.progress, self._template(job)
         progress.status, progress.bytes = None, 0
         progress.timings.clear()
-        template = self._template(job)
-        exchange = Exchange(Limits.of(job), progress)
         response = await self._client.walk(template.request(exchange), exchange)
         try:
             progress.status = response.status_code
@@ -131,10 +129,3 @@ class _Chunks(AsyncIterable[bytes]):
 def _kept_headers(response: httpx.Response) -> dict[str, str]:
     raw = ((name.lower(), value) for name, value in response.headers.raw)
     return {name.decode(): value.decode("latin-1") for name, value in raw if name in _KEPT_HEADERS}
-
-
-def _repeatable(job: Job, error: FetchError) -> bool:
-    """Return whether ``job`` may be attempted again after ``error``: never a POST whose bytes may have arrived."""
-    if not error.transient:
-        return False
-    return job.method in _IDEMPOTENT or error.reason in _NOTHING_SENT

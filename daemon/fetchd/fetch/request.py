@@ -13,6 +13,7 @@ from fetchd import __version__
 from fetchd.fetch.auth import basic
 from fetchd.fetch.decode import ACCEPTED
 from fetchd.fetch.exchange import EXTENSION, Exchange
+from fetchd.fetch.failures import NotSendableError
 from fetchd.job import Job, public_url
 
 DEFAULT_HEADERS: Final = {"Accept": "*/*", "Accept-Encoding": ACCEPTED, "User-Agent": f"fetchd/{__version__}"}
@@ -31,9 +32,13 @@ class Template:
 
     @classmethod
     def of(cls, job: Job) -> Template:
-        """Return the template for ``job``, which has a URL."""
+        """Return the template for ``job``, which has a URL.
+
+        Raises:
+            NotSendableError: the URL is not one that the client can ask for.
+        """
         assert job.url is not None
-        url = httpx.URL(job.url.reveal())
+        url = parsed(job.url.reveal())
         content, content_type = _content(job)
         headers = httpx.Headers(DEFAULT_HEADERS)
         if content_type:
@@ -56,6 +61,18 @@ class Template:
             stream=self.stream,
             extensions={EXTENSION: exchange},
         )
+
+
+def parsed(url: str) -> httpx.URL:
+    """Return ``url`` as the client understands it, which is stricter about international names than the configuration.
+
+    Raises:
+        NotSendableError: it does not.
+    """
+    try:
+        return httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise NotSendableError(f"the URL cannot be asked for: {error}") from None
 
 
 def own_headers(job: Job) -> list[tuple[bytes, bytes]]:
