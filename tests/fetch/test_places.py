@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from fetchd.fetch.fetcher import Fetcher
+from fetchd.fetch.resolver import Names
 from fetchd.job import Job
 from tests.fetch.room import PATIENCE, SHORT, ending, fetching, job, patient, settled
 from tests.fetch.test_modes import ENDINGS
@@ -61,6 +62,17 @@ async def test_other_hosts_have_places_of_their_own(upstream: UpstreamProcess) -
         end = await ending(fetcher, patient(upstream.url("ok", host="localhost")), PATIENCE)
         assert end.why == "ok"
         await asyncio.gather(*hung)
+
+
+@pytest.mark.parametrize("written", ["bücher.good.test", "xn--bcher-kva.good.test"])
+@pytest.mark.parametrize("asked", ["bücher.good.test", "BÜCHER.good.test", "xn--bcher-kva.good.test"])
+async def test_international_names_have_places_too(written: str, asked: str, upstream: UpstreamProcess) -> None:
+    """However the host is written, in the configuration and in the job's URL."""
+    names = Names(nameservers=(f"{HOST}:{upstream.ports['dns']}",))
+    hung = job(upstream.url("hang", host=asked), timeout={"read": "150ms", "pool": "50ms"})
+    async with fetching(max_concurrent={written: 1}, names=names) as fetcher:
+        ends = await asyncio.gather(*(ending(fetcher, hung) for _ in range(2)))
+    assert {end.why for end in ends} == {"timeout_read", "timeout_pool"}
 
 
 @pytest.mark.parametrize(

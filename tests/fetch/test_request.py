@@ -11,11 +11,13 @@ import pytest
 import respx
 
 from fetchd import __version__
+from fetchd.body import Body
+from fetchd.errors import FetchError
 from fetchd.fetch.auth import BasicAuth, BearerAuth
 from fetchd.fetch.exchange import Exchange, Limits
 from fetchd.fetch.request import Template
 from fetchd.fetch.resolver import Names
-from fetchd.job import Job
+from fetchd.job import Job, Timeouts
 from fetchd.run import Progress, Validators
 from fetchd.secret import Secret
 from tests.fetch.room import answering, ending, fetcher_over, fetching, job, response
@@ -179,6 +181,16 @@ async def test_addresses(url: str, host: bytes, target: bytes | None) -> None:
     assert dict(request.headers.raw)[b"Host"] == host
     if target is not None:
         assert request.url.raw_path == target
+
+
+@pytest.mark.parametrize("url", ["http://☃.test/", "http://upstream.test/" + "x" * 70_000])
+async def test_addresses_that_the_client_refuses(url: str) -> None:
+    """What the configuration lets pass and httpx does not is a failure with a reason, not a crash of each Run."""
+    fetcher = fetcher_over(httpx.MockTransport(lambda _: httpx.Response(200)))
+    end = await ending(fetcher, job(url, retries=2))
+    assert (end.why, end.progress.attempts) == ("protocol", 1)
+    with pytest.raises(FetchError):
+        await fetcher.send("POST", url, {}, Body.of(b""), Timeouts())
 
 
 async def test_an_international_name_on_the_wire(upstream: UpstreamProcess) -> None:

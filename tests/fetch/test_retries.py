@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -117,6 +118,23 @@ async def test_a_post_is_repeated_only_where_nothing_was_sent(
     async with fetching() as fetcher:
         end = await ending(fetcher, post, deadline=3)
     assert (end.why, end.progress.attempts) == (why, attempts)
+
+
+async def test_a_post_that_was_redirected_has_been_sent(upstream: UpstreamProcess) -> None:
+    """What cannot be reached is where the answer led, not where the order went."""
+    async with answering(response(b"", "Location: http://127.0.0.1:1/", status=303)) as server, fetching() as fetcher:
+        end = await ending(fetcher, job(server.url, method="POST", body="x", retries=2))
+    assert (end.why, end.progress.attempts, len(server.heads)) == ("connect", 1, 1)
+
+
+async def test_a_post_that_cannot_be_spooled_has_been_sent(upstream: UpstreamProcess, tmp_path: Path) -> None:
+    """The disk is full, and the order is placed."""
+    async with fetching(tmp_path / "missing") as fetcher:
+        end = await ending(fetcher, job(upstream.url("big/2"), method="POST", body="x", retries=2))
+        again = await ending(fetcher, job(upstream.url("big/2"), retries=2))
+    assert (end.why, end.phase, end.progress.attempts) == ("local_resource", "body", 1)
+    assert (again.why, again.progress.attempts) == ("local_resource", 3)
+    assert "missing: No such file or directory" in str(end.error)
 
 
 async def test_a_retry_does_not_outlive_the_deadline(upstream: UpstreamProcess) -> None:

@@ -208,6 +208,7 @@ def _followed(request: httpx.Request, following: httpx.Request, exchange: Exchan
         raise failures.RedirectRefusedError(message, exchange)
     kept = [(name, value) for name, value in following.headers.raw if name.lower() in _KEPT_ACROSS_ORIGINS]
     following.headers = httpx.Headers([(b"Host", following.url.netloc), *kept])
+    following.extensions.pop("sni_hostname", None)
     return following
 
 

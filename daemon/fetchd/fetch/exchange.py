@@ -40,6 +40,9 @@ _LIMITED_BY: Final = {
 }
 
 
+_SENDING: Final = frozenset({Phase.WRITE, Phase.HEADERS, Phase.BODY})
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What one exchange is held to: seconds by phase, bytes, redirects."""
@@ -58,7 +61,7 @@ class Limits:
 class Exchange:
     """The one mutable record of an attempt, its redirects included. Each phase has a wall, below the Run's deadline."""
 
-    __slots__ = ("_afterwards", "_entered", "_scope", "_started", "limits", "phase", "progress")
+    __slots__ = ("_afterwards", "_entered", "_scope", "_started", "limits", "phase", "progress", "sent")
 
     def __init__(self, limits: Limits, progress: Progress, afterwards: str = "") -> None:
         """Begin. ``afterwards`` is the Run's phase once the exchange is over, where nobody else says that."""
@@ -66,6 +69,8 @@ class Exchange:
         self.progress = progress
         self._afterwards = afterwards
         self.phase = progress.phase = Phase.POOL
+        self.sent = False
+        """Whether anything of a request may have arrived at a server."""
         self._scope: anyio.CancelScope | None = None
         self._started = self._entered = time.monotonic()
 
@@ -80,6 +85,7 @@ class Exchange:
     def enter(self, phase: Phase) -> None:
         """Go over to ``phase``; its time begins now. DNS and connect share one wall, as they do one timeout."""
         now = time.monotonic()
+        self.sent = self.sent or phase in _SENDING
         if phase is not self.phase:
             timings = self.progress.timings
             timings[self.phase] = timings.get(self.phase, 0.0) + now - self._entered

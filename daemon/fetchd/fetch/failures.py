@@ -112,7 +112,7 @@ class RedirectRefusedError(ExchangeError, httpx.UnsupportedProtocol):
 
 
 class NotSendableError(ExchangeError, httpx.UnsupportedProtocol):
-    """What the code of a ``collect`` job asks for is no http or https URL, or has line breaks in its headers."""
+    """What is asked for is no http or https URL, or has line breaks in its headers."""
 
     retryable = False
 

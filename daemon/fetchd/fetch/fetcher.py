@@ -10,11 +10,11 @@ from typing import Final
 import httpx
 
 from fetchd.body import Body
-from fetchd.errors import FetchError, Reason
+from fetchd.errors import FetchError
 from fetchd.fetch.client import SharedClient, let_go
 from fetchd.fetch.collect import Collector
 from fetchd.fetch.exchange import Exchange, Limits
-from fetchd.fetch.request import DEFAULT_HEADERS, NO_VALIDATORS, Template, not_modified
+from fetchd.fetch.request import DEFAULT_HEADERS, NO_VALIDATORS, Template, not_modified, parsed
 from fetchd.fetch.spool import Spool
 from fetchd.fetch.verdict import judge
 from fetchd.job import Job, Timeouts, public_url
@@ -26,9 +26,6 @@ BACKOFF_LONGEST: Final = 10.0
 LONGEST_VALIDATOR: Final = 1024
 
 _IDEMPOTENT: Final = frozenset({"GET", "HEAD", "PUT"})
-_NOTHING_SENT: Final = frozenset(
-    {Reason.DNS, Reason.CONNECT, Reason.TLS, Reason.TIMEOUT_CONNECT, Reason.TIMEOUT_POOL, Reason.LOCAL_RESOURCE}
-)
 _KEPT_HEADERS: Final = frozenset(
     {b"content-type", b"content-language", b"date", b"etag", b"last-modified", b"link", b"retry-after"}
 )
@@ -68,10 +65,12 @@ class Fetcher:
         while True:
             progress.attempts += 1
             progress.failed = None
+            exchange = Exchange(Limits.of(job), progress)
             try:
-                return await self._attempt(job, progress, validators)
+                return await self._attempt(job, exchange, validators)
             except FetchError as error:
-                if progress.attempts > job.retries or not _repeatable(job, error):
+                repeatable = job.method in _IDEMPOTENT or not exchange.sent
+                if progress.attempts > job.retries or not error.transient or not repeatable:
                     raise
                 progress.failed, progress.phase = error.reason, "backoff"
             await asyncio.sleep(self._backoff(progress.attempts))
@@ -84,7 +83,7 @@ class Fetcher:
         """
         exchange = Exchange(Limits(timeouts, max_body=0, redirects=0, allow_insecure_redirects=False), Progress())
         framed = {**DEFAULT_HEADERS, **headers, "Content-Length": str(body.size)}
-        request = httpx.Request(method, url, headers=framed, content=_Chunks(body))
+        request = httpx.Request(method, parsed(url), headers=framed, content=_Chunks(body))
         response = await self._client.walk(request, exchange, follow=False)
         await let_go(response)
         return response.status_code
@@ -99,11 +98,10 @@ class Fetcher:
         """Return the seconds before the next attempt: exponential, with full jitter."""
         return min(BACKOFF_LONGEST, BACKOFF_FIRST * 2.0 ** (attempts - 1)) * self._jitter()
 
-    async def _attempt(self, job: Job, progress: Progress, validators: Validators) -> Fetched | None:
+    async def _attempt(self, job: Job, exchange: Exchange, validators: Validators) -> Fetched | None:
+        progress, template = exchange.progress, self._template(job)
         progress.status, progress.bytes = None, 0
         progress.timings.clear()
-        exchange = Exchange(Limits.of(job), progress)
-        template = self._template(job)
         response = await self._client.walk(template.request(exchange, validators), exchange)
         try:
             progress.status = response.status_code
@@ -147,10 +145,3 @@ def _returnable(validator: str | None) -> str | None:
     if validator is None or len(validator) > LONGEST_VALIDATOR:
         return None
     return validator if validator.isascii() and validator.isprintable() else None
-
-
-def _repeatable(job: Job, error: FetchError) -> bool:
-    """Return whether ``job`` may be attempted again after ``error``: never a POST whose bytes may have arrived."""
-    if not error.transient:
-        return False
-    return job.method in _IDEMPOTENT or error.reason in _NOTHING_SENT

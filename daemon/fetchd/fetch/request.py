@@ -14,6 +14,7 @@ from fetchd import __version__
 from fetchd.fetch.auth import basic
 from fetchd.fetch.decode import ACCEPTED
 from fetchd.fetch.exchange import EXTENSION, Exchange
+from fetchd.fetch.failures import NotSendableError
 from fetchd.job import Job, public_url
 from fetchd.run import Validators
 
@@ -38,9 +39,13 @@ class Template:
 
     @classmethod
     def of(cls, job: Job) -> Template:
-        """Return the template for ``job``, which has a URL."""
+        """Return the template for ``job``, which has a URL.
+
+        Raises:
+            NotSendableError: the URL is not one that the client can ask for.
+        """
         assert job.url is not None
-        url = httpx.URL(job.url.reveal())
+        url = parsed(job.url.reveal())
         content, content_type = _content(job)
         headers = httpx.Headers(DEFAULT_HEADERS)
         if content_type:
@@ -77,6 +82,18 @@ def _conditions(validators: Validators) -> Iterator[tuple[bytes, bytes]]:
         yield b"If-None-Match", validators.etag.encode("latin-1", "replace")
     if validators.last_modified is not None:
         yield b"If-Modified-Since", validators.last_modified.encode("latin-1", "replace")
+
+
+def parsed(url: str) -> httpx.URL:
+    """Return ``url`` as the client understands it, which is stricter about international names than the configuration.
+
+    Raises:
+        NotSendableError: it does not.
+    """
+    try:
+        return httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise NotSendableError(f"the URL cannot be asked for: {error}") from None
 
 
 def own_headers(job: Job) -> list[tuple[bytes, bytes]]:

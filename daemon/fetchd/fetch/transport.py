@@ -34,7 +34,7 @@ class Transport(httpx.AsyncBaseTransport):
     """
 
     def __init__(self, *, tls: ssl.SSLContext, resolver: Resolver, max_concurrent: Mapping[str, int]) -> None:
-        self._max_concurrent = max_concurrent
+        self._max_concurrent = {_ascii(host): limit for host, limit in max_concurrent.items()}
         self._places: dict[str, anyio.Semaphore] = {}
         self._session = open_session(tls, resolver)
 
@@ -48,7 +48,7 @@ class Transport(httpx.AsyncBaseTransport):
         with ExitStack() as held:
             held.callback(exchange.leave)
             with exchange.walled(Phase.POOL) as wall:
-                await self._place(request.url.host, held)
+                await self._place(request.url.raw_host.decode("ascii"), held)
                 exchange.enter(Phase.CONNECT)
                 response = await self._send(request, exchange)
                 held.callback(response.close)
@@ -146,6 +146,14 @@ def _url(request: httpx.Request, exchange: Exchange) -> URL:
     if not sound:
         raise failures.NotSendableError(_NO_URL, exchange)
     return url.with_user(None) if request.url.userinfo else url
+
+
+def _ascii(host: str) -> str:
+    """Return ``host`` as requests carry it; international names may be written either way."""
+    try:
+        return httpx.URL(scheme="http", host=host).raw_host.decode("ascii")
+    except httpx.InvalidURL:
+        return host  # no request can name it
 
 
 def _headers(request: httpx.Request) -> CIMultiDict[str]:
