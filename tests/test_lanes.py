@@ -67,7 +67,7 @@ def test_a_lane_takes_the_same_memory_however_much_it_is_owed() -> None:
 
 def test_the_longest_due_lane_comes_first() -> None:
     """With fewer places than lanes nobody is forgotten."""
-    lanes = Lanes(places=2, for_failing=2)
+    lanes = Lanes((2, 2, 2))
     owed(lanes, "late", at=3.0)
     owed(lanes, "early", at=1.0)
     owed(lanes, "between", at=2.0)
@@ -98,16 +98,27 @@ def test_a_run_takes_over_a_lane_that_is_owed_no_more_than_its_own() -> None:
     assert lanes.take_due(9.0) == []
 
 
-def test_failing_lanes_leave_places_for_the_others() -> None:
-    """A dozen sinks that hang must not hold up the one that works."""
-    lanes = Lanes(places=3, for_failing=2)
-    owed(lanes, "a", "b", "c")
-    for lane in lanes.take_due(0.0):
+def test_lanes_that_work_have_places_of_their_own() -> None:
+    """A dozen sinks that hang must not hold up those that fail at once, nor those the one that works."""
+    lanes = Lanes((3, 2, 1))
+    for job, hung in (("hangs-a", True), ("hangs-b", True), ("fails-a", False), ("fails-b", False)):
+        owed(lanes, job)
+        (lane,) = lanes.take_due(0.0)
+        lane.hung = hung
         failed(lanes, lane, 1.0)
-    assert len(lanes.take_due(1.0)) == 2
+    owed(lanes, "works", at=1.0)
+    assert jobs_of(lanes.take_due(1.0)) == ["works", "fails-a", "fails-b"]
+    assert lanes.wake() is None
+
+    lanes = Lanes((3, 2, 1))
+    for job in ("hangs-a", "hangs-b"):
+        owed(lanes, job)
+        (lane,) = lanes.take_due(0.0)
+        lane.hung = True
+        failed(lanes, lane, 1.0)
+    assert jobs_of(lanes.take_due(1.0)) == ["hangs-a"]
     owed(lanes, "works", at=1.0)
     assert jobs_of(lanes.take_due(1.0)) == ["works"]
-    assert lanes.wake() is None
 
 
 def test_it_is_known_when_to_look_again() -> None:

@@ -106,8 +106,8 @@ class TestOutage:
         hung = {f"hung-{number}": {"webhook": FakeSink(hang=True)} for number in range(20)}
         good = FakeSink(DOWN)
         away = Room(targets({**hung, "good": {"file": good}}))
-        for job in hung:
-            task = asyncio.create_task(away.hand_over(1, job))
+        for number, job in enumerate(hung):
+            task = asyncio.create_task(away.hand_over(100 + number, job))
             await turns(5)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)

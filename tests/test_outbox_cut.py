@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 from fetchd.body import Body
 from fetchd.clock import SystemClock
 from fetchd.errors import SinkError
+from fetchd.lanes import PLACES
 from fetchd.outbox import LOOK_EVERY, Outbox
 from fetchd.run import Delivery, Fetched, Progress
 from fetchd.store.memory import MemoryStore
@@ -174,37 +175,40 @@ class TestStop:
     async def test_a_sink_that_ignores_its_end_keeps_its_lane_only(self) -> None:
         """It is never tried a second time beside itself; others have its place; and if it ends well, that counts."""
         release = asyncio.Event()
-        alive = 0
 
         class Stubborn(FakeSink):
+            alive = 0
+
             async def deliver(self, delivery: Delivery) -> None:
-                nonlocal alive
                 if self.error is None:
-                    alive += 1
-                    assert alive == 1
+                    self.alive += 1
+                    assert self.alive == 1
                     while not release.is_set():
                         try:
                             await release.wait()
                         except asyncio.CancelledError:
                             continue
-                    alive -= 1
+                    self.alive -= 1
                 await super().deliver(delivery)
 
-        stubborn, other = Stubborn(DOWN), FakeSink(DOWN)
-        away = Room(targets({"rates": {"function": stubborn}, "other": {"file": other}}, deadline=0.02))
-        await away.hand_over(1)
-        await away.hand_over(1, "other")
-        stubborn.error = other.error = None
+        stubborn = {f"job-{number}": Stubborn(DOWN) for number in range(PLACES[0] + 1)}
+        other = FakeSink(DOWN)
+        sinks = {job: {"function": sink} for job, sink in stubborn.items()} | {"other": {"function": other}}
+        away = Room(targets(sinks, deadline=0.02))
+        for number, job in enumerate(sinks):
+            await away.hand_over(number, job)
+        for sink in (*stubborn.values(), other):
+            sink.error = None
         with capture_logs() as lines:
             async with away.running():
                 async with asyncio.timeout(5):
-                    while not events(lines, "delivery_stuck"):
+                    while len(events(lines, "delivery_stuck")) <= PLACES[0]:
                         await away.time.pass_by(1.0)
-                assert runs(other) == ["00001"]
-                assert "queued behind" in await away.hand_over(2)
+                assert len(other.taken) == 1
+                assert "queued behind" in await away.hand_over(99, "job-0")
                 release.set()
                 await away.time.pass_by(10.0)
-        assert runs(stubborn) == ["00001", "00002"]
+        assert runs(stubborn["job-0"]) == ["00000", "00099"]
 
     async def test_a_sink_that_hangs_is_cut_off_at_its_own_deadline(self) -> None:
         """And tried again: what hangs today may answer tomorrow."""
@@ -219,6 +223,21 @@ class TestStop:
             sink.hang = False
             await away.time.pass_by(10.0)
         assert runs(sink) == ["00001"]
+
+
+async def test_the_backoff_outlives_the_process() -> None:
+    """A receiver that has been down for hours is not asked each second because a daemon was restarted."""
+    sink = FakeSink(DOWN)
+    before = room(webhook=sink)
+    async with before.running():
+        await before.hand_over(1)
+        await before.time.pass_by(600.0)
+    tries = sink.tries
+    assert tries == 10
+    after = Room(targets({"rates": {"webhook": sink}}), before.store, now=before.clock.now())
+    async with after.running():
+        await after.time.pass_by(600.0)
+    assert sink.tries <= tries + 2
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -203,9 +203,10 @@ async def _keep(instance: Instance) -> None:
     Raises:
         InstanceError: the lock file is not the one that was locked.
     """
-    while instance.still_ours():
+    while True:
+        if not instance.still_ours():
+            raise InstanceError("the lock file was removed or replaced: another fetchd may use the same state by now")
         await asyncio.sleep(LOCK_LOOK_EVERY)
-    raise InstanceError("the lock file was removed or replaced, so another fetchd may use the same state by now")
 
 
 async def _tidy(store: Store) -> None:

@@ -160,8 +160,9 @@ def history(job: str, limit: int, failures: bool, given: Path | None) -> None:
     """Show how the last runs of JOB ended, whether the daemon runs or not."""
     from fetchd import past
 
-    for line in past.history(_state_dir(given), job, limit, failures=failures):
-        click.echo(line)
+    state_dir, show = _kept(given)
+    for line in past.history(state_dir, job, limit, failures=failures):
+        show(line)
 
 
 @main.group()
@@ -177,8 +178,9 @@ def dead_list(job: str | None, given: Path | None) -> None:
     """List the dead letters, the oldest first."""
     from fetchd import past
 
-    for line in past.dead_list(_state_dir(given), job):
-        click.echo(line)
+    state_dir, show = _kept(given)
+    for line in past.dead_list(state_dir, job):
+        show(line)
 
 
 @dead.command("show")
@@ -189,8 +191,9 @@ def dead_show(id: str, given: Path | None) -> None:
     """Show one dead letter with the beginning of its body."""
     from fetchd import past
 
-    for line in past.dead_show(_state_dir(given), id):
-        click.echo(line)
+    state_dir, show = _kept(given)
+    for line in past.dead_show(state_dir, id):
+        show(line)
 
 
 @dead.command("replay")
@@ -204,7 +207,8 @@ def dead_replay(ids: tuple[str, ...], everything: bool, given: Path | None) -> N
 
     from fetchd import past
 
-    click.echo(past.dead_replay(_state_dir(given), _chosen(ids, everything), datetime.now(UTC)))
+    state_dir, show = _kept(given)
+    show(past.dead_replay(state_dir, _chosen(ids, everything), datetime.now(UTC)))
 
 
 @dead.command("purge")
@@ -216,7 +220,8 @@ def dead_purge(ids: tuple[str, ...], everything: bool, given: Path | None) -> No
     """Throw dead letters away for good."""
     from fetchd import past
 
-    click.echo(past.dead_purge(_state_dir(given), _chosen(ids, everything)))
+    state_dir, show = _kept(given)
+    show(past.dead_purge(state_dir, _chosen(ids, everything)))
 
 
 @main.command()
@@ -249,8 +254,13 @@ def _load(given: Path | None, *, functions: bool = True) -> Config:
     return load(find(given, environment=os.environ), environment=os.environ, functions=functions)
 
 
-def _state_dir(given: Path | None) -> Path:
-    return _load(given, functions=False).daemon.state_dir
+def _kept(given: Path | None) -> tuple[Path, Callable[[str], None]]:
+    """Return where things are kept, and how to show them: errors and results may hold the configuration's secrets."""
+    from fetchd.secret import Redactor
+
+    config = _load(given, functions=False)
+    redact = Redactor(config.secret_texts())
+    return config.daemon.state_dir, lambda text: click.echo(redact(text))
 
 
 def _chosen(ids: tuple[str, ...], everything: bool) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -15,10 +15,11 @@ from typing import Final
 from fetchd.run import Delivery
 from fetchd.store import Lane
 
-PLACES: Final = 8
-"""Tries at one time, over all lanes."""
-PLACES_FOR_FAILING: Final = 6
-"""Of these, the most for lanes whose last try failed: sinks that hang must not hold up those that work."""
+PLACES: Final = (8, 6, 4)
+"""Tries at one time: of all lanes; of those whose last try failed; of those whose last try did not end by itself.
+
+A sink that answers nothing holds a place until its deadline, so few of them must not keep the others from theirs.
+"""
 
 
 @dataclass(slots=True, eq=False)
@@ -36,13 +37,19 @@ class OpenLane:
     own: str = ""
     settled: str = ""
     failures: int = 0
+    hung: bool = False
     said: bool = False
     said_at: float = float("-inf")
     unsaid: int = 0
     held: bool = False
-    place: bool | None = None
+    place: int | None = None
     ticket: int = 0
     changed: int = 0
+
+    @property
+    def rank(self) -> int:
+        """Which of `PLACES` count for it."""
+        return 2 if self.hung else min(self.failures, 1)
 
     def knows(self, run: str) -> bool:
         """Return whether every try of what ``run`` has left here is known.
@@ -56,13 +63,12 @@ class OpenLane:
 class Lanes:
     """Every lane that is owed something."""
 
-    def __init__(self, places: int = PLACES, for_failing: int = PLACES_FOR_FAILING) -> None:
+    def __init__(self, places: Sequence[int] = PLACES) -> None:
         self._lanes: dict[tuple[str, str], OpenLane] = {}
         self._places = places
-        self._for_failing = for_failing
-        # By whether they fail: a lane that works must not wait behind those that do not.
-        self._busy = {False: 0, True: 0}
-        self._queues: dict[bool, list[tuple[float, int, OpenLane]]] = {False: [], True: []}
+        # By rank: a lane that works must not wait behind those that do not.
+        self._busy = [0] * len(places)
+        self._queues: list[list[tuple[float, int, OpenLane]]] = [[] for _ in places]
         self._tickets = itertools.count(1)
         self._changes = 0
         self._gone: set[tuple[str, str]] | None = None
@@ -122,18 +128,18 @@ class Lanes:
     def take_due(self, now: float) -> list[OpenLane]:
         """Take every lane that is due and finds a place, the longest due first."""
         taken: list[OpenLane] = []
-        for failing, queue in self._queues.items():
-            while self._free(failing) and (first := _first(queue)) is not None and first.due <= now:
+        for rank, queue in enumerate(self._queues):
+            while self._free(rank) and (first := _first(queue)) is not None and first.due <= now:
                 heapq.heappop(queue)
-                first.held, first.ticket, first.place = True, 0, failing
-                self._busy[failing] += 1
+                first.held, first.ticket, first.place = True, 0, rank
+                self._busy[rank] += 1
                 self._touch(first)
                 taken.append(first)
         return taken
 
     def wake(self) -> float | None:
         """Return when the next lane is due that finds a place; None if there is none."""
-        firsts = [_first(queue) for failing, queue in self._queues.items() if self._free(failing)]
+        firsts = [_first(queue) for rank, queue in enumerate(self._queues) if self._free(rank)]
         return min((first.due for first in firsts if first is not None), default=None)
 
     def mark(self) -> int:
@@ -169,13 +175,13 @@ class Lanes:
         self._changes += 1
         lane.changed = self._changes
 
-    def _free(self, failing: bool) -> bool:
-        return sum(self._busy.values()) < self._places and (not failing or self._busy[True] < self._for_failing)
+    def _free(self, rank: int) -> bool:
+        return all(sum(self._busy[up_to:]) < self._places[up_to] for up_to in range(rank + 1))
 
     def _queue(self, lane: OpenLane) -> None:
         """Put the lane where it is found when it is due; an entry that it has already counts no more."""
         lane.ticket = next(self._tickets)
-        heapq.heappush(self._queues[lane.failures > 0], (lane.due, lane.ticket, lane))
+        heapq.heappush(self._queues[lane.rank], (lane.due, lane.ticket, lane))
 
     def _forget(self, lane: OpenLane) -> None:
         lane.ticket = 0

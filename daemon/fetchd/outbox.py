@@ -216,7 +216,7 @@ class Outbox:
             self._failed(first, error)
             raise SinkError(f"{sink}: {error}", permanent=error.permanent) from None
         except asyncio.CancelledError:
-            self._failed(first, SinkError("the try was cut off"))
+            self._cut_off(first, "the try was cut off")
             raise
         except Exception as error:
             self._failed(first, SinkError(f"{type(error).__name__}: {error}"))
@@ -274,6 +274,7 @@ class Outbox:
         """Return the try that comes next; None if the delivery cannot be made any more."""
         lane.failures = max(lane.failures, owed.attempts)
         number = owed.attempts + 1
+        lane.hung = False
         delivery = replace(owed.delivery, attempt=number if lane.knows(owed.delivery.run) else max(number, 2))
         target = self._sinks.get(lane.job, {}).get(lane.sink, ABSENT)
         next_one = _Try(lane, delivery, number, owed.since, target)
@@ -301,7 +302,7 @@ class Outbox:
         error = None if trying.cancelled() else trying.exception()
         if trying.cancelled():
             late = f"it was not taken within {one.target.deadline:g} s"
-            self._failed(one, SinkError("the try was cut off" if self._paused else late))
+            self._cut_off(one, "the try was cut off" if self._paused else late)
         elif error is None:
             self._made(one)
         elif isinstance(error, SinkError):
@@ -319,6 +320,10 @@ class Outbox:
             log.info("delivery_recovered", **_which(one.delivery), attempts=one.number, owed=lane.count)
         lane.failures, lane.said = 0, False
         lane.due = self._clock.monotonic() + DRAIN_SPACING
+
+    def _cut_off(self, one: _Try, message: str) -> None:
+        one.lane.hung = True
+        self._failed(one, SinkError(message))
 
     def _failed(self, one: _Try, error: SinkError) -> None:
         """Note that a try failed: the delivery is owed again, or dead."""

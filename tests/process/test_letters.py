@@ -140,3 +140,27 @@ def test_closed_standard_streams(tmp_path: Path, upstream: UpstreamProcess, clos
     done = subprocess.run(["sh", "-c", command], cwd=tmp_path, env={"PYTHONPATH": PATHS, "HOME": "/"}, check=False)
     assert done.returncode == 0
     assert '"count"' in (tmp_path / "state/out/a").read_text()
+
+
+def test_what_was_kept_is_shown_without_secrets(tmp_path: Path, upstream: UpstreamProcess) -> None:
+    """A command that prints its token into an error, an upstream that echoes a header: neither reaches the terminal."""
+    secret = "canary-77c1d0"
+    config = f"""
+    [jobs.a]
+    url = "{upstream.url("echo")}"
+    headers = {{ X-Api-Key = "{secret}" }}
+    interval = "300ms"
+    deadline = "290ms"
+    sinks = [{{ kind = "command", argv = ["sh", "-c", "cat >&2; exit 65"] }}]
+    """
+    with Daemon(tmp_path, config) as daemon:
+        daemon.wait_for("delivery_dead", job="a")
+        assert daemon.stop() == 0
+    id = letters.dead_letters(daemon.state)[0].id
+    told = "".join(
+        fetchd(*verb, "-c", str(daemon.config), folder=tmp_path).stdout
+        for verb in (("dead", "list"), ("dead", "show", id), ("history", "a"))
+    )
+    assert "X-Api-Key" in told
+    assert "[redacted]" in told
+    assert secret not in told

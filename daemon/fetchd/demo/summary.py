@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import sys
@@ -10,10 +11,12 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Final
 
 from fetchd.demo.stage import INTERVAL, SCENES, Scene
 from fetchd.demo.tally import Tally
 
+LONGEST_CALL: Final = 20
 NEXT = """\
 What to do next:
   cp config.example.toml fetchd.toml    then put your own URLs into it
@@ -48,7 +51,8 @@ def summary(show: Show, tally: Tally, until: datetime, out: Path, faults: Sequen
     ]
     if faults:
         parts.append("\n".join(["Not as it should be:", *(f"  {fault}" for fault in faults)]))
-    call = "fetchd" if shutil.which("fetchd") else sys.argv[0]
+    installed = os.path.relpath(Path(sys.executable).with_name("fetchd"))
+    call = "fetchd" if shutil.which("fetchd") or len(installed) > LONGEST_CALL else installed
     return "\n\n".join([*parts, NEXT.format(fetchd=call)])
 
 
