@@ -14,6 +14,8 @@ from fetchd.store import letters
 from fetchd.units import format_duration
 
 SHOWN: Final = 2000
+ALL: Final = 1_000_000
+"""More than the bounded history of a job ever holds."""
 
 
 def history(state_dir: Path, job: str, limit: int, *, failures: bool) -> Iterator[str]:
@@ -22,8 +24,9 @@ def history(state_dir: Path, job: str, limit: int, *, failures: bool) -> Iterato
     Raises:
         StoreError: nothing has been kept yet, or it cannot be read; so do all the functions here.
     """
-    reports = [report for report in letters.history(state_dir, job, limit) if not (failures and report.outcome.good)]
-    yield from (_line(report) for report in reports)
+    kept = letters.history(state_dir, job, ALL if failures else limit)
+    reports = [report for report in kept if not (failures and report.outcome.good)][:limit]
+    yield from map(_line, reports)
     if not reports:
         yield f"{job}: no run is on record"
     skipped = letters.skipped(state_dir, job)

@@ -1,0 +1,66 @@
+"""A disk that is full: fetching goes on, the daemon says so, and recovers by itself."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.process.daemon import Daemon
+from tests.upstream import UpstreamProcess
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 2 MB, where the state is to be."""
+    folder = tmp_path / "state"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m,mode=700", "tmpfs", str(folder)], capture_output=True, check=False
+    )
+    if mounted.returncode != 0:
+        pytest.skip("mounting a small disk takes root's rights")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def fill(folder: Path) -> Path:
+    """Take every byte that is left and return the file that did."""
+    ballast = folder / "ballast"
+    with ballast.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(os.urandom(4096))
+        except OSError as error:
+            assert error.errno == errno.ENOSPC
+    return ballast
+
+
+def test_a_full_disk_stops_nothing(tmp_path: Path, small_disk: Path, upstream: UpstreamProcess) -> None:
+    """Results reach their sinks all the while; what could not be kept is said once, and kept again when there is room."""
+    config = f"""
+    [jobs.a]
+    url = "{upstream.url("ok")}"
+    interval = "60ms"
+    deadline = "60ms"
+    sinks = [{{ kind = "file", path = "{tmp_path}/taken", mode = "append" }}]
+    """
+    with Daemon(tmp_path, config) as daemon:
+        daemon.wait_for("run_finished", 3, outcome="succeeded")
+        ballast = fill(small_disk)
+        daemon.wait_for("store_failing")
+        during = len(daemon.lines("run_finished", outcome="succeeded"))
+        daemon.wait_for("run_finished", during + 20, outcome="succeeded")
+        assert len(daemon.lines("store_failing")) == 1
+        ballast.unlink()
+        daemon.wait_for("store_recovered")
+        after = len(daemon.lines("run_finished", outcome="succeeded"))
+        daemon.wait_for("run_finished", after + 3, outcome="succeeded")
+        assert daemon.stop() == 0
+        ended = [line["run"] for line in daemon.lines("run_finished", outcome="succeeded")]
+    taken = (tmp_path / "taken").read_text()
+    assert [run for run in ended if run not in taken] == []
