@@ -31,17 +31,14 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def fill(folder: Path) -> Path:
     """Take every byte that is left and return the file that did."""
     ballast = folder / "ballast"
-    with ballast.open("wb", buffering=0) as file:
-        try:
-            while True:
-                file.write(os.urandom(4096))
-        except OSError as error:
-            assert error.errno == errno.ENOSPC
+    with ballast.open("wb", buffering=0) as file, pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+        while True:
+            file.write(os.urandom(4096))
     return ballast
 
 
 def test_a_full_disk_stops_nothing(tmp_path: Path, small_disk: Path, upstream: UpstreamProcess) -> None:
-    """Results reach their sinks all the while; what could not be kept is said once, and kept again when there is room."""
+    """Results reach their sinks all the while; that they cannot be kept is said once, and once when they can."""
     config = f"""
     [jobs.a]
     url = "{upstream.url("ok")}"
