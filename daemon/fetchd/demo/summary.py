@@ -20,8 +20,8 @@ LONGEST_CALL: Final = 20
 NEXT = """\
 What to do next:
   cp config.example.toml fetchd.toml    then put your own URLs into it
-  {fetchd} check -c fetchd.toml    says all that is wrong with it, at once
-  {fetchd} run -c fetchd.toml      the daemon, in the foreground"""
+  {fetchd} check -c fetchd.toml    all that is wrong with it
+  {fetchd} run -c fetchd.toml      the daemon"""
 
 
 @dataclass(frozen=True, slots=True)
