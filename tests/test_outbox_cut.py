@@ -16,6 +16,7 @@ from fetchd.errors import SinkError
 from fetchd.lanes import PLACES
 from fetchd.outbox import LOOK_EVERY, Outbox
 from fetchd.run import Delivery, Fetched, Progress
+from fetchd.store import Owed
 from fetchd.store.memory import MemoryStore
 from fetchd.store.sqlite import open_sqlite_store
 from tests.fakes import FailingStore, FakeSink, fetched, targets
@@ -79,6 +80,20 @@ class TestFullDisk:
             store.full = False
             await away.time.pass_by(2 * LOOK_EVERY)
         assert [delivery.attempt for delivery in sink.taken] == [2]
+
+    async def test_a_delivery_that_cannot_be_read_does_not_keep_the_loop_busy(self) -> None:
+        """A defect, or a row that is damaged: logged with its traceback, now and then."""
+
+        class Damaged(MemoryStore):
+            async def first_owed(self, job: str, sink: str) -> Owed | None:
+                raise ValueError("no JSON")
+
+        away = room(Damaged(), webhook=FakeSink(DOWN))
+        await away.hand_over(1)
+        with capture_logs() as lines:
+            async with away.running():
+                await away.time.pass_by(1000.0)
+        assert 1 <= len(events(lines, "internal_error")) <= 5
 
     async def test_a_body_that_went_with_the_attempt(self, tmp_path: Path) -> None:
         """The disk that is full held it: there is nothing to hand over, and no sink sees an empty file."""

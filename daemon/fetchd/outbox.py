@@ -264,6 +264,9 @@ class Outbox:
                 await self._within(next_one, trying)
         except StoreError:
             lane.due = self._clock.monotonic() + LOOK_EVERY  # the store says so itself
+        except Exception:
+            log.exception("internal_error", job=lane.job, sink=lane.sink)
+            lane.due = self._clock.monotonic() + BACKOFF_LONGEST
         finally:
             self._lanes.give_place_back(lane)
             if trying is None:
