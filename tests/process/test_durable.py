@@ -72,24 +72,6 @@ def test_what_is_owed_outlives_the_process(tmp_path: Path, upstream: UpstreamPro
     assert len(set(range(first, first + owed)) - set(found)) <= (number == signal.SIGKILL)
 
 
-def test_kills_at_random_moments_lose_nothing(tmp_path: Path, upstream: UpstreamProcess) -> None:
-    """Five times in a row; every Run that was said to have ended well has arrived, and nothing out of order."""
-    (tmp_path / "up").touch()
-    for delay in (0.05, 0.21, 0.13, 0.4, 0.02):
-        with Daemon(tmp_path, config(upstream, tmp_path)) as daemon:
-            daemon.wait_for("run_finished")
-            time.sleep(delay)
-            daemon.signal(signal.SIGKILL)
-            daemon.wait()
-            ended = len(daemon.lines("run_finished", outcome="succeeded"))
-        assert ended <= len(set(counts(tmp_path)))
-    with Daemon(tmp_path, config(upstream, tmp_path)) as daemon:
-        daemon.wait_for("run_finished", outcome="succeeded")
-        assert daemon.stop() == 0
-    found = list(dict.fromkeys(counts(tmp_path)))
-    assert found == sorted(found)
-
-
 def test_a_full_backlog_is_said(tmp_path: Path, upstream: UpstreamProcess) -> None:
     """The job stops fetching, says so, and goes on by itself once its sink is there again."""
     with Daemon(tmp_path, config(upstream, tmp_path, "backlog = 3")) as daemon:

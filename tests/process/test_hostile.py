@@ -187,9 +187,9 @@ def test_memory_descriptors_and_threads_stay_flat(tmp_path: Path, upstream: Upst
     {jobs}
     """
     with Daemon(tmp_path, config) as daemon:
-        daemon.wait_for("run_finished", 900, patience=30)
+        daemon.wait_for("run_finished", 800, patience=30)
         rss, descriptors, threads = daemon.status("VmRSS"), daemon.descriptors(), daemon.status("Threads")
-        daemon.wait_for("run_finished", 2200, patience=30)
+        daemon.wait_for("run_finished", 1800, patience=30)
         assert daemon.status("VmRSS") - rss < 2048
         assert daemon.descriptors() - descriptors < 15
         assert daemon.status("Threads") <= threads + 1

@@ -62,22 +62,6 @@ def test_history_tells_how_runs_ended(tmp_path: Path, upstream: UpstreamProcess)
     assert none.returncode == 0
 
 
-def test_what_is_fetched_survives_the_daemon(tmp_path: Path, upstream: UpstreamProcess) -> None:
-    """A sink that is down when the daemon is killed gets the result from the next one."""
-    config = config_of(tmp_path, upstream).replace("exit 65", "exit 1")
-    with Daemon(tmp_path, config) as daemon:
-        daemon.wait_for("run_finished", 2, outcome="delivery_failed")
-        daemon.signal(signal.SIGKILL)
-        daemon.wait()
-    owed = letters.memory(daemon.state, "a").owed
-    assert owed >= 1
-    (tmp_path / "open").touch()
-    with Daemon(tmp_path, config) as daemon:
-        daemon.wait_until(lambda: letters.memory(daemon.state, "a").owed == 0)
-        assert daemon.stop() == 0
-    assert (tmp_path / "taken").read_text().count('"count"') >= owed
-
-
 def test_a_damaged_database_is_set_aside_only_when_asked(tmp_path: Path, upstream: UpstreamProcess) -> None:
     """The daemon refuses, says how to go on, and keeps what was there under a name with its date."""
     config = f'[jobs.a]\nurl = "{upstream.url("ok")}"\n'
