@@ -67,12 +67,11 @@ def test_a_second_signal_leaves_at_once(tmp_path: Path, upstream: UpstreamProces
     shutdown_grace = "1m"
     [jobs.hung]
     url = "{upstream.url("hang")}"
-    interval = "1m"
     cron = "* * * * * *"
     timeout = "900ms"
     deadline = "900ms"
     retries = 10
-    """.replace('interval = "1m"\n', "")
+    """
     with Daemon(tmp_path, config) as daemon:
         before = upstream.stats()["requests"].get("hang", 0)
         while upstream.stats()["requests"].get("hang", 0) == before:
@@ -111,11 +110,10 @@ def test_a_command_that_will_not_end_is_killed(tmp_path: Path, upstream: Upstrea
     shutdown_grace = "200ms"
     [jobs.a]
     url = "{upstream.url("ok")}"
-    interval = "1m"
     cron = "* * * * * *"
     deadline = "900ms"
     sinks = [{{ kind = "command", argv = ["sh", "-c", "sleep 600 & echo $$ $! > {tmp_path}/pids; wait"] }}]
-    """.replace('interval = "1m"\n', "")
+    """
     with Daemon(tmp_path, config) as daemon:
         daemon.wait_for("run_finished", outcome="deadline_exceeded", reason="sink")
         assert daemon.stop() == 0
