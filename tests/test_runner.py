@@ -394,6 +394,17 @@ class TestUnchanged:
         assert (await one(runner, hour=3)).outcome is Outcome.UNCHANGED
         assert [await delivery.fetched.body.read() for delivery in sink.taken[::2]] == [b"old", b"old"]
 
+    @pytest.mark.parametrize("keys", [{"url": "http://other.test/"}, {"headers": {"Accept": "text/csv"}}])
+    async def test_another_definition_is_another_result(self, keys: dict[str, object]) -> None:
+        """The date of the old address would make the server of the new one say "not modified", for ever."""
+        fetcher = bringing(fetched(b"1", '"a"'), fetched(b"1", '"a"'))
+        runner, _ = runner_of(fetcher, {"file": FakeSink()})
+        first = job()
+        await one(runner, first)
+        second = job(**{"url": "http://upstream.test/", **keys})
+        assert (await one(runner, second, hour=1)).outcome is Outcome.SUCCEEDED
+        assert fetcher.validators[1] == Validators()
+
     @pytest.mark.parametrize(
         ("keys", "sent"),
         [({"on_unchanged": "deliver"}, None), ({"method": "POST"}, None), ({"method": "HEAD"}, '"a"')],

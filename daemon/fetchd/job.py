@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 import re
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Final, Literal
@@ -246,6 +248,15 @@ class Job(Policy):
     def source(self) -> str:
         """Return what is fetched, fit to be shown: the URL without user, query and fragment, or the function."""
         return public_url(self.url.reveal()) if self.url else str(self.collect)
+
+    def mark(self) -> str:
+        """Return what changes with what is fetched and with where it goes; of secrets, only those in the file count."""
+        shown = self.model_dump(mode="json", include={"collect", "method", "sinks"})
+        address = self.url.reveal() if self.url and self.url.origin == INLINE else self.source
+        given = {**self.params, **self.headers}
+        values = {name: value.reveal() for name, value in given.items() if value.origin == INLINE}
+        text = json.dumps([shown, address, sorted(given), values], sort_keys=True)
+        return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
     def sink_names(self) -> tuple[str, ...]:
         """Return the sinks' names, unique within the job and stable as long as their order is."""

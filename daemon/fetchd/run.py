@@ -46,10 +46,14 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Validators:
-    """What the server wants back to answer "not modified" (RFC 9110, 8.8)."""
+    """What the server wants back to answer "not modified" (RFC 9110, 8.8).
+
+    ``mark`` tells for which definition of the job: those of another address, or of other sinks, say nothing.
+    """
 
     etag: str | None = None
     last_modified: str | None = None
+    mark: str = ""
 
 
 @dataclass(frozen=True, slots=True)

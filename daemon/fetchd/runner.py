@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final, Protocol
 
@@ -111,6 +111,7 @@ class Runner:
         self._places = asyncio.Semaphore(max_concurrent)
         self._live: dict[str, _Live] = {}
         self._skips: dict[str, dict[Reason, _Skips]] = {}
+        self._marks: dict[str, tuple[Job, str]] = {}
         self._stuck = asyncio.Event()
 
     @property
@@ -252,6 +253,7 @@ class Runner:
         fetched = await self._fetcher.fetch(job, live.run, live.progress, last.validators)
         if fetched is None:
             return _Ending(Outcome.UNCHANGED)
+        fetched = replace(fetched, validators=replace(fetched.validators, mark=self._mark(job)))
         # A HEAD has no content that could be the same, and what a POST brings back is told each time.
         new = job.method != "GET" or fetched.body.sha256 != last.sha256
         if new or fetched.validators != last.validators:
@@ -270,10 +272,18 @@ class Runner:
     def _last_result(self, job: Job) -> Memory:
         """Return what the next result is compared with: nothing, where it is to be delivered whatever it is."""
         last = self._store.recall(job.name)
+        if last.validators.mark != self._mark(job):
+            return Memory()
         # A sink that has given up the last result, or one that could not be kept, would else never see the same again.
         if job.on_unchanged == "deliver" or last.dead or not self._outbox.kept(job.name):
             return Memory()
         return last if job.method in _CONDITIONAL else Memory()
+
+    def _mark(self, job: Job) -> str:
+        known = self._marks.get(job.name)
+        if known is None or known[0] is not job:
+            known = self._marks[job.name] = (job, job.mark())
+        return known[1]
 
     async def _wait_for_place(self, live: _Live) -> None:
         """Wait until fewer Runs than the maximum are under way; the deadline begins after it."""

@@ -117,6 +117,24 @@ def test_what_has_not_changed_is_not_fetched_again(tmp_path: Path, upstream: Ups
     assert len((daemon.state / "out" / "page").read_text().splitlines()) == 1
 
 
+def test_a_new_sink_gets_what_is_there(tmp_path: Path, upstream: UpstreamProcess) -> None:
+    """A job whose address or sinks were changed is fetched in full once, though nothing has changed at the server."""
+    for name in ("first", "second"):
+        changed = f"""
+        [jobs.page]
+        url = "{upstream.url("etag/v1")}"
+        interval = "100ms"
+        deadline = "100ms"
+        timeout = "90ms"
+        sinks = [{{ kind = "file", path = "{name}" }}]
+        """
+        with Daemon(tmp_path, changed) as daemon:
+            daemon.wait_for("run_finished", outcome="succeeded")
+            daemon.wait_for("run_finished", outcome="unchanged", status=304)
+            assert daemon.stop() == 0
+        assert (daemon.state / "out" / name).exists()
+
+
 def test_a_missed_slot_is_caught_up_with(tmp_path: Path, upstream: UpstreamProcess) -> None:
     """A job that is due once a day, and was due while nobody was there: it is run once, not once for each day."""
     name = min((f"daily-{number}" for number in range(200)), key=catch_up_after)

@@ -46,7 +46,7 @@ def short(text: str) -> str:
 
 def validators_text(validators: Validators) -> str:
     """Return ``validators`` as they are kept."""
-    return _encode((validators.etag, validators.last_modified))
+    return _encode((validators.etag, validators.last_modified, validators.mark))
 
 
 def validators_of(text: str) -> Validators:
