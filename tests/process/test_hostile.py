@@ -191,7 +191,8 @@ def test_memory_descriptors_and_threads_stay_flat(tmp_path: Path, upstream: Upst
         rss, descriptors, threads = daemon.status("VmRSS"), daemon.descriptors(), daemon.status("Threads")
         daemon.wait_for("run_finished", 1800, patience=30)
         assert daemon.status("VmRSS") - rss < 2048
-        assert daemon.descriptors() - descriptors < 15
+        # Each job may have a connection open at either instant; what leaks would be hundreds by now.
+        assert daemon.descriptors() - descriptors <= len(quick)
         assert daemon.status("Threads") <= threads + 1
         assert daemon.stop() == 0
 

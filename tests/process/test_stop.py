@@ -32,8 +32,9 @@ def test_runs_under_way_may_end(tmp_path: Path, upstream: UpstreamProcess, numbe
         daemon.signal(number)
         assert daemon.wait() == 0
         events = [line["event"] for line in daemon.lines()]
-        assert events == ["daemon_started", "daemon_ready", "daemon_stopping", "run_finished", "daemon_stopped"]
-        assert daemon.lines("run_finished")[0]["outcome"] == "succeeded"
+        assert (events[:2], events[-1]) == (["daemon_started", "daemon_ready"], "daemon_stopped")
+        assert "run_finished" in events[events.index("daemon_stopping") :]
+        assert {line["outcome"] for line in daemon.lines("run_finished")} == {"succeeded"}
         assert (daemon.state / "out" / "slow").exists()
 
 
