@@ -57,8 +57,24 @@ class Validators:
 
 
 @dataclass(frozen=True, slots=True)
+class Carried:
+    """What one Run leaves to the next; kept together with its result.
+
+    ``page`` is where a walk through pages goes on, empty if it came to its end; ``seen`` are the digests of the
+    records that have been delivered, the newest last.
+    """
+
+    cursor: str = ""
+    page: str = ""
+    seen: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Fetched:
-    """What came back. ``url`` is fit to be shown; ``timings`` are seconds by phase of the last attempt."""
+    """What came back. ``url`` is fit to be shown; ``timings`` are seconds by phase of the last attempt.
+
+    ``carried`` is what the next Run begins with, once this is kept; None leaves that as it is.
+    """
 
     status: int | None
     url: str
@@ -67,6 +83,7 @@ class Fetched:
     body: Body
     validators: Validators = Validators()
     timings: Mapping[str, float] = field(default_factory=dict)
+    carried: Carried | None = None
 
 
 @dataclass(frozen=True, slots=True)

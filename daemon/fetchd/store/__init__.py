@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
 from fetchd.errors import Reason
-from fetchd.run import Delivery, Fetched, Report, Run, Validators
+from fetchd.run import Carried, Delivery, Fetched, Report, Run, Validators
 
 __all__ = ["Lane", "Memory", "Owed", "Store"]
 
@@ -18,7 +18,8 @@ class Memory:
     """What is remembered of a job's last result: enough to tell whether the next one is another.
 
     ``owed`` and ``dead`` count its deliveries that are not made; while one is dead the job is fetched in full again.
-    ``owed_bytes`` is what they hand over: a body that is owed to two sinks counts twice.
+    ``owed_bytes`` is what they hand over: a body that is owed to two sinks counts twice. ``failures`` are the Runs
+    that have failed in a row, the first of them at ``failing_since``.
     """
 
     validators: Validators = field(default_factory=Validators)
@@ -28,6 +29,10 @@ class Memory:
     owed: int = 0
     owed_bytes: int = 0
     dead: int = 0
+    carried: Carried = Carried()
+    failures: int = 0
+    failing_since: datetime | None = None
+    paused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +104,15 @@ class Store(Protocol):
 
     def skip(self, job: str, slot: datetime, reason: Reason) -> None:
         """Count a slot that found no Run of its own."""
+
+    def pause(self, job: str, paused: bool) -> None:
+        """Note whether ``job`` is paused."""
+
+    def note(self, name: str, value: str | None) -> None:
+        """Keep ``value`` under ``name`` over restarts; None forgets it. For what has no table of its own."""
+
+    async def notes(self, prefix: str) -> Mapping[str, str]:
+        """Return what was noted under the names that begin with ``prefix``."""
 
     async def history(self, job: str, limit: int) -> Sequence[Report]:
         """Return the last ``limit`` reports of ``job``, the newest first."""

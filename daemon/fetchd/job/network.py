@@ -1,0 +1,102 @@
+"""How a job's requests travel: through which proxy, over which addresses, with which certificates."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, WithJsonSchema, model_validator
+
+from fetchd.job.values import Frozen
+from fetchd.secret import Secret, SecretSource
+
+ENVIRONMENT: Final = "env"
+"""Stands for the proxies that the environment names."""
+
+IpVersion = Literal["any", "ipv4", "ipv6", "prefer_ipv4", "prefer_ipv6"]
+
+
+def path_from_config(value: Any, info: ValidationInfo) -> Any:
+    """Return the path that a text names, from the configuration file's folder, or from home behind ``~/``.
+
+    Raises:
+        ValueError: it is no text, or names no path.
+    """
+    if isinstance(value, Path):
+        return value
+    if not isinstance(value, str):
+        raise ValueError("must be a text")
+    if not value or "\0" in value:
+        raise ValueError("must be a path")
+    source = (info.context or {}).get("secrets")
+    if not isinstance(source, SecretSource):
+        return Path(value)
+    home = source.environment.get("HOME")
+    if value.startswith("~/") and home:
+        return Path(home) / value[2:]
+    return source.folder / value
+
+
+def certificates(path: Path) -> Path:
+    """Return ``path`` if it is a file of certificates.
+
+    Raises:
+        ValueError: it is not, or cannot be read.
+    """
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise ValueError("cannot be read: it is not a regular file")
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except ssl.SSLError:
+        raise ValueError("not a PEM file of certificates") from None
+    except OSError as error:
+        raise ValueError(f"cannot be read: {error.strerror}") from None
+    return path
+
+
+def _proxy(value: Secret) -> Secret:
+    text = value.reveal()
+    if text in ("", ENVIRONMENT):
+        return value
+    try:
+        parts = urlsplit(text)
+        sound = parts.scheme in {"http", "https"} and parts.hostname and parts.path in ("", "/") and parts.port != 0
+    except ValueError:
+        sound = False
+    if not sound:
+        raise ValueError('a proxy is an address such as "http://proxy.example.com:3128", or "env"')
+    return value
+
+
+TextPath = WithJsonSchema({"type": "string"})
+CertificateFile = Annotated[Path, AfterValidator(certificates), BeforeValidator(path_from_config), TextPath]
+"""A PEM file of certificates."""
+Proxy = Annotated[Secret, AfterValidator(_proxy)]
+"""The address of a proxy, or where to find it; empty for none."""
+
+
+class Tls(Frozen):
+    """Whom the job trusts, and who it says it is."""
+
+    ca_file: CertificateFile | None = None
+    """A PEM file of CAs that are trusted instead of the system's."""
+    cert: CertificateFile | None = None
+    """A PEM file with the client's certificate and its chain."""
+    key: Annotated[Path, BeforeValidator(path_from_config), TextPath] | None = None
+    """A PEM file with the certificate's key; without, it is in the same file as the certificate."""
+    key_password: Secret | None = None
+    """What the key is encrypted with."""
+    fingerprint: Annotated[str, Field(pattern=r"^(?:[0-9a-f]{2}:?){31}[0-9a-f]{2}$")] | None = None
+    """The SHA-256 of the one certificate that the server may show, in hexadecimal digits."""
+    verify: bool = True
+    """Whether the server's certificate has to be trusted. Without it anybody on the way can read and change all."""
+
+    @model_validator(mode="after")
+    def _together(self) -> Tls:
+        if self.key is not None and self.cert is None:
+            raise ValueError("a key needs a cert")
+        if self.key_password is not None and self.cert is None:
+            raise ValueError("a key_password needs a cert")
+        return self
