@@ -29,6 +29,7 @@ from fetchd.demo.processes import upstream
 from fetchd.fetch.client import ClientOptions, open_transport
 from fetchd.fetch.fetcher import Fetcher
 from fetchd.fetch.spool import Spool
+from fetchd.harvest import Harvest
 from fetchd.job import Job
 from fetchd.outbox import Outbox
 from fetchd.run import Delivery
@@ -62,7 +63,7 @@ async def runner_over(store: Store, folder: Path) -> AsyncIterator[Runner]:
         outbox = Outbox(store, sinks, clock)
         serving = asyncio.create_task(outbox.run())
         try:
-            yield Runner(fetcher, outbox, store, clock, max_concurrent=JOBS)
+            yield Runner(Harvest(fetcher), outbox, store, clock, max_concurrent=JOBS)
         finally:
             serving.cancel()
             await asyncio.gather(serving, return_exceptions=True)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 
 from fetchd.body import Body
 from fetchd.clock import FakeClock
-from fetchd.errors import StoreError
+from fetchd.errors import Reason, StoreError
 from fetchd.job import Job
 from fetchd.run import Delivery, Fetched, Progress, Run, Validators
 from fetchd.sinks import Sink
-from fetchd.store import Lane, Owed
+from fetchd.store import Lane, Memory, Owed
 from fetchd.store.memory import MemoryStore
 from fetchd.targets import Sinks, Target
 
@@ -41,12 +41,21 @@ class FakeFetcher:
         self._act = act
         self.validators: list[Validators] = []
 
-    async def fetch(self, job: Job, run: Run, progress: Progress, validators: Validators) -> Fetched | None:
-        """Return what the test's function returns."""
-        self.validators.append(validators)
+    def held(self, job: Job) -> Reason | None:
+        """Hold nothing back."""
+        return None
+
+    def turn(self, job: Job) -> None:
+        """Let nobody wait."""
+
+    async def results(self, job: Job, run: Run, progress: Progress, memory: Memory) -> AsyncIterator[Fetched]:
+        """Yield what the test's function returns."""
+        self.validators.append(memory.validators)
         progress.attempts += 1
         progress.phase = "headers"
-        return await self._act(job, progress)
+        result = await self._act(job, progress)
+        if result is not None:
+            yield result
 
 
 class FakeSink:

@@ -14,9 +14,10 @@ from structlog.testing import capture_logs
 from fetchd.clock import SystemClock
 from fetchd.errors import FetchError, Reason, SinkError, UserCodeError
 from fetchd.job import Job
+from fetchd.live import TooManyStuckError
 from fetchd.outbox import Outbox
 from fetchd.run import Delivery, Fetched, Outcome, Progress, Report, Run, Validators
-from fetchd.runner import Runner, TooManyStuckError
+from fetchd.runner import Runner
 from fetchd.sinks import Sink
 from fetchd.store.memory import MemoryStore
 from tests.fakes import FailingStore, FakeFetcher, FakeSink, fetched, targets

@@ -27,6 +27,7 @@ from fetchd.fetch.client import ClientOptions, open_transport
 from fetchd.fetch.fetcher import Fetcher
 from fetchd.fetch.resolver import Names
 from fetchd.fetch.spool import Spool
+from fetchd.harvest import Harvest
 from fetchd.instance import Instance, hold
 from fetchd.job import Job
 from fetchd.outbox import Outbox
@@ -160,7 +161,7 @@ async def open_runner(config: Config, store: Store, sinks: Sinks | None = None) 
         clock = SystemClock()
         outbox = Outbox(store, sinks, clock)
         await outbox.load()
-        yield Runner(fetcher, outbox, store, clock, max_concurrent=daemon.max_concurrent_runs), outbox
+        yield Runner(Harvest(fetcher), outbox, store, clock, max_concurrent=daemon.max_concurrent_runs), outbox
 
 
 @asynccontextmanager

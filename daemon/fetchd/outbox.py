@@ -6,20 +6,21 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
 import structlog
 
-from fetchd.body import on_disk
 from fetchd.clock import Clock
 from fetchd.errors import SinkError, StoreError
 from fetchd.lanes import Lanes, OpenLane
 from fetchd.run import Delivery, Fetched, Progress, Run, deliveries_of
 from fetchd.store import Owed, Store
-from fetchd.targets import ABSENT, Sinks, Target
+from fetchd.targets import ABSENT, Sinks
+from fetchd.tries import Try, Unkept, is_gone, which, why_dead
+from fetchd.watch import Result, Unwatched, Watcher
 
 log = structlog.get_logger()
 
@@ -46,27 +47,6 @@ async def wait_for(event: asyncio.Event, seconds: float) -> None:
             await event.wait()
 
 
-@dataclass(frozen=True, slots=True)
-class _Try:
-    """One try of the first delivery of a lane: which one it is, of what age, and whose limits it is held to."""
-
-    lane: OpenLane
-    delivery: Delivery
-    number: int
-    since: datetime
-    target: Target
-
-
-@dataclass(frozen=True, slots=True)
-class _Unkept:
-    """A result that the store could not keep, and the lanes that it may be delivered to all the same."""
-
-    fetched: Fetched
-    deliveries: Sequence[Delivery]
-    held: Mapping[str, OpenLane]
-    error: StoreError
-
-
 class Outbox:
     """Hands results over to their sinks: in order in each lane, the lanes apart from one another."""
 
@@ -78,12 +58,14 @@ class Outbox:
         *,
         jitter: Callable[[], float] = random.random,
         wait: Wait = wait_for,
+        watcher: Watcher | None = None,
     ) -> None:
         self._store = store
         self._sinks = sinks
         self._clock = clock
         self._jitter = jitter
         self._wait = wait
+        self._watcher = watcher or Unwatched()
         self._lanes = Lanes()
         self._unkept: set[str] = set()
         self._changed = asyncio.Event()
@@ -121,7 +103,7 @@ class Outbox:
         try:
             deliveries = await asyncio.shield(commit)
         except StoreError as error:
-            await self._from_memory(_Unkept(fetched, deliveries_of(run, fetched, names), held, error), progress)
+            await self._from_memory(Unkept(fetched, deliveries_of(run, fetched, names), held, error), progress)
             return
         except BaseException:
             commit.add_done_callback(partial(self._left_alone, fetched, held.values()))
@@ -205,9 +187,9 @@ class Outbox:
                 older = max(1, self._lanes.count(job, sink) - 1)
                 raise SinkError(f"{sink}: queued behind older deliveries, {older} of them")
             held[sink] = lane
-            await self._first_try(_Try(lane, delivery, 1, self._clock.now(), self._sinks[job][sink]))
+            await self._first_try(Try(lane, delivery, 1, self._clock.now(), self._sinks[job][sink]))
 
-    async def _first_try(self, first: _Try) -> None:
+    async def _first_try(self, first: Try) -> None:
         """Try within the caller's own deadline."""
         sink = first.delivery.sink
         try:
@@ -223,7 +205,7 @@ class Outbox:
             raise
         self._made(first)
 
-    async def _from_memory(self, unkept: _Unkept, progress: Progress) -> None:
+    async def _from_memory(self, unkept: Unkept, progress: Progress) -> None:
         """Try every sink with a result that could not be kept: what one does not take now, it never gets."""
         lost: list[str] = []
         try:
@@ -242,7 +224,7 @@ class Outbox:
     async def _try_unkept(self, delivery: Delivery, held: Mapping[str, OpenLane]) -> None:
         if delivery.sink not in held:
             raise SinkError("older deliveries come first")
-        if await _is_gone(delivery):
+        if await is_gone(delivery):
             raise SinkError("its body went with the attempt to keep it")
         await self._sinks[delivery.job][delivery.sink].sink.deliver(delivery)
 
@@ -273,20 +255,20 @@ class Outbox:
                 self._release([lane])
             self._changed.set()
 
-    async def _prepared(self, lane: OpenLane, owed: Owed) -> _Try | None:
+    async def _prepared(self, lane: OpenLane, owed: Owed) -> Try | None:
         """Return the try that comes next; None if the delivery cannot be made any more."""
         lane.failures = max(lane.failures, owed.attempts)
         number = owed.attempts + 1
         lane.hung = False
         delivery = replace(owed.delivery, attempt=number if lane.knows(owed.delivery.run) else max(number, 2))
         target = self._sinks.get(lane.job, {}).get(lane.sink, ABSENT)
-        next_one = _Try(lane, delivery, number, owed.since, target)
-        if not await _is_gone(delivery):
+        next_one = Try(lane, delivery, number, owed.since, target)
+        if not await is_gone(delivery):
             return next_one
         self._failed(next_one, SinkError(f"its body is gone: there is no {delivery.fetched.body.path}", permanent=True))
         return None
 
-    async def _within(self, one: _Try, trying: asyncio.Task[None]) -> None:
+    async def _within(self, one: Try, trying: asyncio.Task[None]) -> None:
         """Wait for the end of a try; cut it off at its deadline, or when this is cancelled.
 
         Code that ignores that keeps its lane, but not its place among the tries.
@@ -298,9 +280,9 @@ class Outbox:
                 trying.cancel()
                 await asyncio.wait({trying}, timeout=GIVE_UP_AFTER)
                 if not trying.done():
-                    log.error("delivery_stuck", **_which(one.delivery), deadline_s=one.target.deadline)
+                    log.error("delivery_stuck", **which(one.delivery), deadline_s=one.target.deadline)
 
-    def _ended(self, one: _Try, trying: asyncio.Task[None]) -> None:
+    def _ended(self, one: Try, trying: asyncio.Task[None]) -> None:
         """Turn the end of a try, however late it comes, into what is owed from here on."""
         error = None if trying.cancelled() else trying.exception()
         if trying.cancelled():
@@ -311,30 +293,32 @@ class Outbox:
         elif isinstance(error, SinkError):
             self._failed(one, error)
         else:
-            log.error("internal_error", **_which(one.delivery), exc_info=error)
+            log.error("internal_error", **which(one.delivery), exc_info=error)
             self._failed(one, SinkError(f"{type(error).__name__}: {error}"))
         self._release([one.lane])
 
-    def _made(self, one: _Try) -> None:
+    def _made(self, one: Try) -> None:
         lane = one.lane
         self._store.delivered(one.delivery)
+        self._watcher.tried(one.delivery, Result.DELIVERED, "")
         self._lanes.settle(lane, one.delivery)
         if lane.said:
-            log.info("delivery_recovered", **_which(one.delivery), attempts=one.number, owed=lane.count)
+            log.info("delivery_recovered", **which(one.delivery), attempts=one.number, owed=lane.count)
         lane.failures, lane.said = 0, False
         lane.due = self._clock.monotonic() + DRAIN_SPACING
 
-    def _cut_off(self, one: _Try, message: str) -> None:
+    def _cut_off(self, one: Try, message: str) -> None:
         one.lane.hung = True
         self._failed(one, SinkError(message))
 
-    def _failed(self, one: _Try, error: SinkError) -> None:
+    def _failed(self, one: Try, error: SinkError) -> None:
         """Note that a try failed: the delivery is owed again, or dead."""
         lane, text = one.lane, str(error)[:LONGEST_ERROR]
         lane.failures = 0 if error.permanent else lane.failures + 1
         delay = self._backoff(lane.failures) if lane.failures else DRAIN_SPACING
         lane.due = self._clock.monotonic() + delay
-        why = _why_dead(one, error, self._clock.now())
+        why = why_dead(one, error, self._clock.now())
+        self._watcher.tried(one.delivery, Result.FAILED if why is None else Result.DEAD, text)
         if why is None:
             next_try = self._clock.now() + timedelta(seconds=delay)
             self._store.postponed(one.delivery, one.number, next_try, text)
@@ -342,9 +326,9 @@ class Outbox:
             return
         self._store.buried(one.delivery, one.number, text)
         self._lanes.settle(lane, one.delivery)
-        log.error("delivery_dead", **_which(one.delivery), attempts=one.number, why=why, message=text)
+        log.error("delivery_dead", **which(one.delivery), attempts=one.number, why=why, message=text)
 
-    def _say_failed(self, one: _Try, text: str, delay: float) -> None:
+    def _say_failed(self, one: Try, text: str, delay: float) -> None:
         """Log a failed try: at most one a minute for each lane, also where it fails and works by turns."""
         lane, now = one.lane, self._clock.monotonic()
         if now - lane.said_at < SAID_EVERY:
@@ -352,7 +336,7 @@ class Outbox:
             return
         log.warning(
             "delivery_failed",
-            **_which(one.delivery),
+            **which(one.delivery),
             attempts=one.number,
             owed=lane.count,
             unsaid=lane.unsaid,
@@ -374,21 +358,3 @@ class Outbox:
         for lane in lanes:
             self._lanes.release(lane)
         self._changed.set()
-
-
-def _why_dead(one: _Try, error: SinkError, now: datetime) -> str | None:
-    """Return why a delivery is given up after ``error``; None if it is worth another try."""
-    if error.permanent:
-        return "refused"
-    if one.number >= one.target.max_attempts:
-        return "max_attempts"
-    return "max_age" if (now - one.since).total_seconds() >= one.target.max_age else None
-
-
-async def _is_gone(delivery: Delivery) -> bool:
-    path = delivery.fetched.body.path
-    return path is not None and not await on_disk(path.exists)
-
-
-def _which(delivery: Delivery) -> dict[str, str]:
-    return {"job": delivery.job, "run": delivery.run, "sink": delivery.sink, "delivery": delivery.id}

@@ -73,7 +73,8 @@ class Carried:
 class Fetched:
     """What came back. ``url`` is fit to be shown; ``timings`` are seconds by phase of the last attempt.
 
-    ``carried`` is what the next Run begins with, once this is kept; None leaves that as it is.
+    ``carried`` is what the next Run begins with, once this is kept; None leaves that as it is. What is not to be
+    ``delivered`` is there for that alone.
     """
 
     status: int | None
@@ -84,6 +85,7 @@ class Fetched:
     validators: Validators = Validators()
     timings: Mapping[str, float] = field(default_factory=dict)
     carried: Carried | None = None
+    delivered: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,17 +143,31 @@ class Report:
     waited: float = 0.0
     timings: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def counts(self) -> bool:
+        """Whether this says anything of how the job fares: a Run that was cancelled does not."""
+        return self.outcome not in {Outcome.CANCELLED, Outcome.SKIPPED}
+
+    @property
+    def failed_to_fetch(self) -> bool:
+        """Whether what was to be fetched is the reason that the Run failed, and no sink is."""
+        late = self.outcome is Outcome.DEADLINE_EXCEEDED and not self.phase.startswith(("commit", "deliver"))
+        return late or self.outcome is Outcome.FETCH_FAILED
+
 
 @dataclass(slots=True)
 class Progress:
     """How far a Run has come: the one mutable record of it, with one writer at any time.
 
-    ``failed`` is why the last attempt failed, for as long as the Run waits for the next one.
+    ``failed`` is why the last attempt failed, for as long as the Run waits for the next one. ``deadline`` is when the
+    Run will be cut off, by the monotonic clock; None while that is not known.
     """
 
     phase: str = ""
     attempts: int = 0
+    pages: int = 0
     status: int | None = None
     bytes: int = 0
     failed: Reason | None = None
+    deadline: float | None = None
     timings: dict[str, float] = field(default_factory=dict)

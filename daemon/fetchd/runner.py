@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, Protocol
 
 import structlog
 
 from fetchd.clock import Clock
-from fetchd.errors import FetchdError, FetchError, Reason, SinkError, StoreError, UserCodeError
+from fetchd.errors import FetchError, Reason, SinkError, StoreError, UserCodeError
 from fetchd.job import Job
+from fetchd.live import GIVE_UP_AFTER, Live, LiveRuns, stack_of
 from fetchd.run import Fetched, Outcome, Progress, Report, Run, Validators, new_run_id
+from fetchd.slots import Slots, is_full, refusal
 from fetchd.store import Memory, Store
+from fetchd.watch import Unwatched, Watcher
 
 log = structlog.get_logger()
-
-BACKSTOP_EVERY: Final = 0.1
-GIVE_UP_AFTER: Final = 0.5
-"""Seconds after its deadline at which a Run that ignores its cancellation is given up."""
-STUCK_AT_MOST: Final = 10
-"""Runs that were given up and live on: with more, the process ends, for its supervisor to start a clean one."""
-SKIPS_SAID_EVERY: Final = 60.0
-STACK_AT_MOST: Final = 30
 
 _REASON_BY_PHASE: Final = {
     "pool": Reason.TIMEOUT_POOL,
@@ -32,25 +29,40 @@ _REASON_BY_PHASE: Final = {
     "write": Reason.TIMEOUT_WRITE,
     "headers": Reason.TIMEOUT_READ,
     "body": Reason.TIMEOUT_READ,
+    "auth": Reason.AUTH,
     "memory": Reason.LOCAL_RESOURCE,
     "worker": Reason.STARVED,
     "collect": Reason.COLLECT,
+    "extract": Reason.EXTRACT,
     "claim": Reason.LOCAL_RESOURCE,
     "commit": Reason.LOCAL_RESOURCE,
     "deliver": Reason.SINK,
 }
 _CONDITIONAL: Final = frozenset({"GET", "HEAD"})
+_NOTHING: Final = Validators()
 
 
-class TooManyStuckError(FetchdError):
-    """So many Runs ignore their cancellation that only a new process can help."""
+class Turn(Protocol):
+    """A Run's turn at its host."""
+
+    async def taken(self) -> None:
+        """Return once the host's politeness lets the Run begin."""
+
+    def release(self) -> None:
+        """Let the next one have it; once is enough."""
 
 
-class Fetch(Protocol):
-    """Brings the result of a job."""
+class Source(Protocol):
+    """Brings the results of jobs."""
 
-    async def fetch(self, job: Job, run: Run, progress: Progress, validators: Validators) -> Fetched | None:
-        """Return what ``job`` fetches now; None if there is nothing new since ``validators``."""
+    def held(self, job: Job) -> Reason | None:
+        """Return why what ``job`` fetches is not to be asked for now; None if it may be."""
+
+    def turn(self, job: Job) -> Turn | None:
+        """Return what ``job`` has to wait for before it begins; None if there is nothing."""
+
+    def results(self, job: Job, run: Run, progress: Progress, memory: Memory) -> AsyncGenerator[Fetched, None]:
+        """Yield each result that ``job`` fetches now; none if there is nothing new since ``memory``."""
 
 
 class HandOver(Protocol):
@@ -67,32 +79,6 @@ class HandOver(Protocol):
         """
 
 
-@dataclass(slots=True, eq=False)
-class _Live:
-    """A Run in progress: what the backstop, the drain and the next slot need to know of it."""
-
-    run: Run
-    job: Job
-    task: asyncio.Task[object]
-    progress: Progress = field(default_factory=Progress)
-    started: datetime | None = None
-    began: float = 0.0
-    waited: float = 0.0
-    deadline: float | None = None
-    expired: bool = False
-    given_up: bool = False
-    has_place: bool = False
-
-
-@dataclass(slots=True)
-class _Skips:
-    """Slots of one job that were skipped for one reason."""
-
-    unsaid: int = 0
-    total: int = 0
-    said_at: float = float("-inf")
-
-
 @dataclass(frozen=True, slots=True)
 class _Ending:
     outcome: Outcome
@@ -103,35 +89,59 @@ class _Ending:
 class Runner:
     """Runs jobs: fetch, hand over, report."""
 
-    def __init__(self, fetcher: Fetch, outbox: HandOver, store: Store, clock: Clock, *, max_concurrent: int) -> None:
-        self._fetcher = fetcher
+    def __init__(
+        self,
+        source: Source,
+        outbox: HandOver,
+        store: Store,
+        clock: Clock,
+        *,
+        max_concurrent: int,
+        watcher: Watcher | None = None,
+    ) -> None:
+        self._source = source
         self._outbox = outbox
         self._store = store
         self._clock = clock
+        self._watcher = watcher or Unwatched()
         self._places = asyncio.Semaphore(max_concurrent)
-        self._live: dict[str, _Live] = {}
-        self._skips: dict[str, dict[Reason, _Skips]] = {}
+        self._slots = Slots(store, clock, self._watcher)
+        self._live = LiveRuns(clock, self._give_up)
         self._marks: dict[str, tuple[Job, str]] = {}
-        self._stuck = asyncio.Event()
 
     @property
     def in_flight(self) -> int:
         """How many Runs are alive, those that wait for a place included."""
         return len(self._live)
 
-    async def run(self, job: Job, slot: datetime) -> Report | None:
+    @property
+    def stuck(self) -> int:
+        """How many Runs ignore that they were cancelled, and live on."""
+        return self._live.stuck
+
+    def progress(self, job: str) -> Progress | None:
+        """Return how far the Run of ``job`` has come; None if none is alive."""
+        live = self._live.of(job)
+        return live.progress if live else None
+
+    async def run(self, job: Job, slot: datetime, *, by_hand: bool = False) -> Report | None:
         """Execute ``job`` for ``slot`` and return how it ended; None if the slot was skipped.
 
         The report is logged and kept before this returns. The caller's task is the Run's task: it is cancelled at
-        the deadline, and that cancellation ends here.
+        the deadline, and that cancellation ends here. What is run ``by_hand`` is run although the job is paused,
+        backs off, or is held by its host; not while a Run of it is alive.
         """
         if job.name in self._live:
-            self.skip(job, slot)
+            if not by_hand:
+                self.skip(job, slot)
+            return None
+        if not by_hand and (reason := refusal(job, self._store.recall(job.name), slot, self._source.held)):
+            self._slots.skip(job.name, slot, reason)
             return None
         task = asyncio.current_task()
         assert task is not None
-        live = _Live(Run(new_run_id(), job.name, slot), job, task)
-        self._live[job.name] = live
+        live = Live(Run(new_run_id(), job.name, slot), job, task)
+        self._live.add(live)
         try:
             ending = await self._act(live)
             if live.given_up:
@@ -140,25 +150,17 @@ class Runner:
             return self._finish(live, ending) if ending else None
         finally:
             self._give_place_back(live)
-            del self._live[job.name]
+            self._live.remove(live)
 
     def skip(self, job: Job, slot: datetime) -> None:
         """Count a slot that found the job's Run alive; the log is told at once, then at most once a minute."""
-        live = self._live.get(job.name)
+        live = self._live.of(job.name)
         reason = Reason.OVERLAP
         if live is not None and live.given_up:
             reason = Reason.STUCK
         elif live is not None and live.started is None:
             reason = Reason.STARVED
-        self._count_skip(job.name, slot, reason)
-
-    def _count_skip(self, job: str, slot: datetime, reason: Reason) -> None:
-        self._store.skip(job, slot, reason)
-        skips = self._skips.setdefault(job, {}).setdefault(reason, _Skips())
-        skips.unsaid += 1
-        skips.total += 1
-        if self._clock.monotonic() - skips.said_at >= SKIPS_SAID_EVERY:
-            self._say_skips(job, reason, skips)
+        self._slots.skip(job.name, slot, reason)
 
     async def backstop(self) -> None:
         """Watch for Runs that outlive their deadline, for as long as the daemon runs.
@@ -166,53 +168,38 @@ class Runner:
         Raises:
             TooManyStuckError: more of them ignore their cancellation than can be borne.
         """
-        while True:
-            await asyncio.sleep(BACKSTOP_EVERY)
-            now = self._clock.monotonic()
-            for live in list(self._live.values()):
-                if live.deadline is None or now < live.deadline + BACKSTOP_EVERY:
-                    continue
-                live.expired = True
-                live.task.cancel()  # again: user code may have swallowed the first one
-                if now >= live.deadline + GIVE_UP_AFTER and not live.given_up:
-                    self._give_up(live)
-            if sum(live.given_up for live in self._live.values()) > STUCK_AT_MOST:
-                raise TooManyStuckError(f"more than {STUCK_AT_MOST} runs ignore their cancellation")
+        await self._live.backstop()
 
     async def until_stuck(self) -> None:
         """Return once a Run had to be given up."""
-        await self._stuck.wait()
+        await self._live.until_stuck()
+
+    async def cancel(self, jobs: Iterable[str]) -> list[str]:
+        """End the Runs of ``jobs``, which are no longer wanted; return those whose Run does not end."""
+        return await self._live.cancel(jobs)
 
     async def drain(self, grace: float) -> None:
-        """Let Runs end by themselves for ``grace`` seconds, then cancel the others and wait a moment for them.
+        """Let Runs end by themselves for ``grace`` seconds, then cancel the others and wait a moment for them."""
+        await self._live.drain(grace)
 
-        Runs that wait for a place have not begun: they are cancelled at once.
-        """
-        for live in self._live.values():
-            if live.started is None:
-                live.task.cancel()
-        tasks = {live.task for live in self._live.values() if not live.given_up}
-        if tasks:
-            await asyncio.wait(tasks, timeout=grace)
-        late = [live for live in self._live.values() if not live.given_up]
-        for live in late:
-            live.task.cancel()
-        if late:
-            await asyncio.wait({live.task for live in late}, timeout=GIVE_UP_AFTER)
-
-    async def _act(self, live: _Live) -> _Ending | None:
+    async def _act(self, live: Live) -> _Ending | None:
         """Fetch and hand over under the deadline; None where the slot is not to be run."""
         timer = None
         ending: _Ending | None
+        turn = None
         try:
-            await self._wait_for_place(live)
+            turn = self._source.turn(live.job)
+            await self._wait_for_place(live, turn)
             timer = asyncio.get_running_loop().call_later(live.job.deadline, self._expire, live)
             ending = await self._carry_out(live)
         except asyncio.CancelledError:
             while live.task.uncancel():
                 """Take back each request to cancel: it is answered here."""
-            ending = _Ending(Outcome.CANCELLED, Reason.SHUTDOWN, "cancelled while the daemon was stopping")
+            why = "its job was removed" if live.removed else "the daemon was stopping"
+            ending = _Ending(Outcome.CANCELLED, Reason.SHUTDOWN, f"cancelled while {why}")
         finally:
+            if turn is not None:
+                turn.release()
             if timer is not None:
                 timer.cancel()
             live.deadline = None
@@ -224,16 +211,17 @@ class Runner:
             return _Ending(Outcome.DEADLINE_EXCEEDED, reason, message)
         return ending
 
-    async def _carry_out(self, live: _Live) -> _Ending | None:
+    async def _carry_out(self, live: Live) -> _Ending | None:
         """Do what the Run is for, and turn every failure into an ending."""
         job, run, progress = live.job, live.run, live.progress
         try:
             progress.phase = "claim"
             if not await self._claimed(run):
                 return None
-            if _is_full(job, self._store.recall(job.name)):
-                self._count_skip(job.name, run.slot, Reason.BACKLOG)
+            if is_full(job, self._store.recall(job.name)):
+                self._slots.skip(job.name, run.slot, Reason.BACKLOG)
                 return None
+            self._watcher.started(run)
             return await self._fetch_and_hand_over(live)
         except FetchError as error:
             progress.phase = error.phase or progress.phase
@@ -248,19 +236,31 @@ class Runner:
             failed = Outcome.DELIVERY_FAILED if fetched else Outcome.FETCH_FAILED
             return _Ending(failed, Reason.INTERNAL, f"{type(error).__name__}: {error}")
 
-    async def _fetch_and_hand_over(self, live: _Live) -> _Ending:
-        job, last = live.job, self._last_result(live.job)
-        fetched = await self._fetcher.fetch(job, live.run, live.progress, last.validators)
-        if fetched is None:
-            return _Ending(Outcome.UNCHANGED)
-        fetched = replace(fetched, validators=replace(fetched.validators, mark=self._mark(job)))
-        # A HEAD has no content that could be the same, and what a POST brings back is told each time.
-        new = job.method != "GET" or fetched.body.sha256 != last.sha256
-        if new or fetched.validators != last.validators:
-            await self._outbox.hand_over(live.run, fetched, live.progress, new=new)
-        else:
-            fetched.body.close()
-        return _Ending(Outcome.SUCCEEDED if new else Outcome.UNCHANGED)
+    async def _fetch_and_hand_over(self, live: Live) -> _Ending:
+        """Hand over each result as it comes. A sink that does not take one is no reason to leave the others."""
+        job, last, mark = live.job, self._last_result(live.job), self._mark(live.job)
+        outcome, count = Outcome.UNCHANGED, 0
+        refused: SinkError | None = None
+        async with aclosing(self._source.results(job, live.run, live.progress, last)) as results:
+            async for fetched in results:
+                count += 1
+                fetched = replace(fetched, validators=replace(fetched.validators, mark=mark))
+                # A HEAD has no content that could be the same, and what a POST brings back is told each time.
+                new = fetched.delivered and (
+                    count > 1 or job.method != "GET" or fetched.body.sha256 != last.sha256 or job.pages is not None
+                )
+                if not new and fetched.validators == last.validators and fetched.carried in (None, last.carried):
+                    fetched.body.close()
+                    continue
+                run = live.run if count == 1 else replace(live.run, id=f"{live.run.id}.{count}")
+                try:
+                    await self._outbox.hand_over(run, fetched, live.progress, new=new)
+                except SinkError as error:
+                    refused = refused or error
+                outcome = Outcome.SUCCEEDED if new else outcome
+        if refused is not None:
+            raise refused
+        return _Ending(outcome)
 
     async def _claimed(self, run: Run) -> bool:
         """Take the slot; a store that cannot write it down, which it says itself, is no reason not to fetch."""
@@ -270,14 +270,20 @@ class Runner:
             return True
 
     def _last_result(self, job: Job) -> Memory:
-        """Return what the next result is compared with: nothing, where it is to be delivered whatever it is."""
+        """Return what the next result is compared with: nothing, where it is to be delivered whatever it is.
+
+        What is carried from Run to Run counts all the same.
+        """
         last = self._store.recall(job.name)
-        if last.validators.mark != self._mark(job):
-            return Memory()
         # A sink that has given up the last result, or one that could not be kept, would else never see the same again.
-        if job.on_unchanged == "deliver" or last.dead or not self._outbox.kept(job.name):
-            return Memory()
-        return last if job.method in _CONDITIONAL else Memory()
+        comparable = (
+            last.validators.mark == self._mark(job)
+            and job.on_unchanged == "skip"
+            and not last.dead
+            and self._outbox.kept(job.name)
+            and job.method in _CONDITIONAL
+        )
+        return last if comparable else replace(last, validators=_NOTHING, sha256="")
 
     def _mark(self, job: Job) -> str:
         known = self._marks.get(job.name)
@@ -285,37 +291,40 @@ class Runner:
             known = self._marks[job.name] = (job, job.mark())
         return known[1]
 
-    async def _wait_for_place(self, live: _Live) -> None:
-        """Wait until fewer Runs than the maximum are under way; the deadline begins after it."""
+    async def _wait_for_place(self, live: Live, turn: Turn | None) -> None:
+        """Wait for the host's turn, then until fewer Runs than the maximum are under way; the deadline begins after it.
+
+        In this order: those who wait for one polite host must not take the places of all others.
+        """
         queued = self._clock.monotonic()
+        if turn is not None:
+            await turn.taken()
         await self._places.acquire()
         live.has_place = True
         live.began = self._clock.monotonic()
         live.waited = live.began - queued
         live.started = self._clock.now()
-        live.deadline = live.began + live.job.deadline
+        live.deadline = live.progress.deadline = live.began + live.job.deadline
 
-    def _expire(self, live: _Live) -> None:
+    def _expire(self, live: Live) -> None:
         live.expired = True
         live.task.cancel()
 
-    def _give_up(self, live: _Live) -> None:
+    def _give_up(self, live: Live) -> None:
         """Report a Run that does not end, and let others have its place. Its task is left to itself."""
-        live.given_up = True
-        self._stuck.set()
         self._give_place_back(live)
-        log.error("run_stuck", job=live.job.name, run=live.run.id, phase=live.progress.phase, stack=_stack(live.task))
+        log.error("run_stuck", job=live.job.name, run=live.run.id, phase=live.progress.phase, stack=stack_of(live.task))
         message = (
             f"still alive {GIVE_UP_AFTER:g} s after the deadline of {live.job.deadline:g} s: it ignores cancellation"
         )
         self._finish(live, _Ending(Outcome.DEADLINE_EXCEEDED, Reason.STUCK, message))
 
-    def _give_place_back(self, live: _Live) -> None:
+    def _give_place_back(self, live: Live) -> None:
         if live.has_place:
             live.has_place = False
             self._places.release()
 
-    def _finish(self, live: _Live, ending: _Ending) -> Report:
+    def _finish(self, live: Live, ending: _Ending) -> Report:
         """Keep and log how the Run ended."""
         run, progress, started = live.run, live.progress, live.started
         report = Report(
@@ -335,23 +344,12 @@ class Runner:
         )
         self._store.finish(report)
         _say(report)
-        for reason, skips in self._skips.get(run.job, {}).items():
-            if skips.unsaid:
-                self._say_skips(run.job, reason, skips)
+        self._watcher.finished(report)
+        self._slots.say(run.job)
         return report
 
-    def _elapsed(self, live: _Live) -> float:
+    def _elapsed(self, live: Live) -> float:
         return self._clock.monotonic() - live.began
-
-    def _say_skips(self, job: str, reason: Reason, skips: _Skips) -> None:
-        log.warning("slot_skipped", job=job, reason=str(reason), count=skips.unsaid, total=skips.total)
-        skips.unsaid = 0
-        skips.said_at = self._clock.monotonic()
-
-
-def _is_full(job: Job, memory: Memory) -> bool:
-    """Return whether so much of what ``job`` has fetched is undelivered that no more is fetched."""
-    return max(memory.owed, memory.dead) >= job.backlog or memory.owed_bytes >= job.backlog_size
 
 
 def _say(report: Report) -> None:
@@ -373,15 +371,3 @@ def _say(report: Report) -> None:
         log.info("run_finished", **fields)
     else:
         log.warning("run_finished", **fields, phase=report.phase, message=report.message)
-
-
-def _stack(task: asyncio.Task[object]) -> str:
-    """Return where ``task`` waits: the chain of awaits from its Run down, without local values."""
-    lines: list[str] = []
-    waiting: object = task.get_coro()
-    while waiting is not None and len(lines) < STACK_AT_MOST:
-        frame = getattr(waiting, "cr_frame", None) or getattr(waiting, "gi_frame", None)
-        if frame is not None:
-            lines.append(f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}")
-        waiting = getattr(waiting, "cr_await", None) or getattr(waiting, "gi_yieldfrom", None)
-    return "\n".join(lines)

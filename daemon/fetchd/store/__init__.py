@@ -29,7 +29,7 @@ class Memory:
     owed: int = 0
     owed_bytes: int = 0
     dead: int = 0
-    carried: Carried = Carried()
+    carried: Carried = field(default_factory=Carried)
     failures: int = 0
     failing_since: datetime | None = None
     paused: bool = False
@@ -107,6 +107,9 @@ class Store(Protocol):
 
     def pause(self, job: str, paused: bool) -> None:
         """Note whether ``job`` is paused."""
+
+    def forgive(self, job: str) -> None:
+        """Forget how often ``job`` has failed in a row: it is to keep its own rhythm again."""
 
     def note(self, name: str, value: str | None) -> None:
         """Keep ``value`` under ``name`` over restarts; None forgets it. For what has no table of its own."""

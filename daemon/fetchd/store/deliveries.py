@@ -11,12 +11,13 @@ from fetchd.run import Fetched, Run
 from fetchd.store import Lane, Owed
 from fetchd.store.bodies import Bodies
 from fetchd.store.ledger import Counts, Ledger
-from fetchd.store.rows import INSERT_RESULT, OWED_COLUMNS, owed_of, result_row, short, validators_text
+from fetchd.store.rows import INSERT_RESULT, OWED_COLUMNS, owed_of, remembered_row, result_row, short
 from fetchd.store.writer import Transaction
 
 REMEMBER: Final = """
-INSERT INTO jobs (job, validators, sha256) VALUES (?, ?, ?)
-ON CONFLICT (job) DO UPDATE SET validators = excluded.validators, sha256 = excluded.sha256
+INSERT INTO jobs (job, validators, sha256, carried) VALUES (?, ?, ?, ?)
+ON CONFLICT (job) DO UPDATE SET validators = excluded.validators, sha256 = excluded.sha256,
+  carried = coalesce(excluded.carried, carried)
 """
 _INSERT: Final = "INSERT INTO deliveries (sequence, sink, job, size, next_try) VALUES (?, ?, ?, ?, ?)"
 _FIND: Final = """
@@ -56,7 +57,7 @@ class Deliveries:
         sequence = connection.execute(INSERT_RESULT, result_row(run, fetched, now)).lastrowid
         next_try = now.isoformat()
         connection.executemany(_INSERT, [(sequence, sink, run.job, size, next_try) for sink in sinks])
-        connection.execute(REMEMBER, (run.job, validators_text(fetched.validators), fetched.body.sha256))
+        connection.execute(REMEMBER, remembered_row(run.job, fetched))
         for sink in sinks:
             self._ledger.change(run.job, sink, Counts(1, size))
 

@@ -12,6 +12,10 @@ from fetchd.store.writer import Transaction
 _SUCCESS: Final = """
 INSERT INTO jobs (job, last_success) VALUES (?, ?) ON CONFLICT (job) DO UPDATE SET last_success = excluded.last_success
 """
+_FAILURES: Final = """
+INSERT INTO jobs (job, failures, failing_since) VALUES (?, ?, ?)
+ON CONFLICT (job) DO UPDATE SET failures = excluded.failures, failing_since = excluded.failing_since
+"""
 _PRUNE: Final = """
 DELETE FROM runs WHERE job = :job
   AND id < (SELECT id FROM runs WHERE job = :job ORDER BY id DESC LIMIT 1 OFFSET :runs - 1)
@@ -41,6 +45,11 @@ class History:
         self._added[job] = added
         if added >= self._slack:
             self.prune([job], transaction)
+
+    @staticmethod
+    def failing(job: str, failures: int, since: str | None, transaction: Transaction) -> None:
+        """Keep how many Runs have failed in a row, the first of them ``since``."""
+        transaction.connection.execute(_FAILURES, (job, failures, since))
 
     def prune(self, jobs: Iterable[str], transaction: Transaction) -> None:
         """Let go of what is beyond the bounds of ``jobs``."""

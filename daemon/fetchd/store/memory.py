@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import islice
@@ -28,6 +28,7 @@ class MemoryStore:
         self._failures = failures
         self._memories: dict[str, Memory] = {}
         self._failed: dict[str, deque[Report]] = {}
+        self._notes: dict[str, str] = {}
         self.reports: dict[str, deque[Report]] = {}
         self.skipped: Counter[tuple[str, Reason]] = Counter()
         self.owed: dict[str, Owed] = {}
@@ -49,7 +50,9 @@ class MemoryStore:
         """Keep the result until each of ``sinks`` has it."""
         body = fetched.body
         known = self.recall(run.job)
-        known = replace(known, validators=fetched.validators, sha256=body.sha256)
+        known = replace(
+            known, validators=fetched.validators, sha256=body.sha256, carried=fetched.carried or known.carried
+        )
         deliveries: Sequence[Delivery] = ()
         if sinks:
             kept = replace(fetched, body=body.keep())
@@ -119,10 +122,29 @@ class MemoryStore:
         elif report.started is not None:
             success = report.started + timedelta(seconds=report.duration)
             self._memories[job] = replace(self.recall(job), last_success=success)
+        self._count_failure(report)
 
     def skip(self, job: str, slot: datetime, reason: Reason) -> None:
         """Count a slot that found no Run of its own."""
         self.skipped[job, reason] += 1
+
+    def pause(self, job: str, paused: bool) -> None:
+        """Note whether ``job`` is paused."""
+        self._memories[job] = replace(self.recall(job), paused=paused)
+
+    def forgive(self, job: str) -> None:
+        """Forget how often ``job`` has failed in a row."""
+        self._memories[job] = replace(self.recall(job), failures=0, failing_since=None)
+
+    def note(self, name: str, value: str | None) -> None:
+        """Keep ``value`` under ``name``; None forgets it."""
+        self._notes.pop(name, None)
+        if value is not None:
+            self._notes[name] = value
+
+    async def notes(self, prefix: str) -> Mapping[str, str]:
+        """Return what was noted under the names that begin with ``prefix``."""
+        return {name: value for name, value in self._notes.items() if name.startswith(prefix)}
 
     async def history(self, job: str, limit: int) -> Sequence[Report]:
         """Return the last ``limit`` reports of ``job``, the newest first."""
@@ -130,6 +152,17 @@ class MemoryStore:
         known = {id(report) for report in recent}
         older = [report for report in self._failed.get(job, ()) if id(report) not in known]
         return list(islice(reversed([*older, *recent]), limit))
+
+    def _count_failure(self, report: Report) -> None:
+        known = self.recall(report.run.job)
+        if not report.counts:
+            return
+        if report.failed_to_fetch:
+            since = known.failing_since or report.started or report.run.slot
+            known = replace(known, failures=known.failures + 1, failing_since=since)
+        else:
+            known = replace(known, failures=0, failing_since=None)
+        self._memories[report.run.job] = known
 
     async def tidy(self) -> None:
         """Do nothing: everything is within its bounds at any time."""

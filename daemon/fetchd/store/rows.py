@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from fetchd.body import Body
 from fetchd.errors import Reason
-from fetchd.run import Fetched, Outcome, Report, Run, Validators, deliveries_of
+from fetchd.run import Carried, Fetched, Outcome, Report, Run, Validators, deliveries_of
 from fetchd.store import Owed
 
 LONGEST_TEXT: Final = 4096
@@ -52,6 +52,21 @@ def validators_text(validators: Validators) -> str:
 def validators_of(text: str) -> Validators:
     """Return the validators that were kept as ``text``."""
     return Validators(*json.loads(text))
+
+
+def carried_of(text: str | None) -> Carried:
+    """Return what was kept as ``text`` for the next Run."""
+    if text is None:
+        return Carried()
+    cursor, page, seen = json.loads(text)
+    return Carried(cursor, page, tuple(seen))
+
+
+def remembered_row(job: str, fetched: Fetched) -> Row:
+    """Return the row of what ``job`` is remembered by once ``fetched`` is kept; what it does not carry on is null."""
+    carried = fetched.carried
+    text = None if carried is None else _encode((carried.cursor, carried.page, carried.seen))
+    return job, validators_text(fetched.validators), fetched.body.sha256, text
 
 
 def result_row(run: Run, fetched: Fetched, now: datetime) -> Row:

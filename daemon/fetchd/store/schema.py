@@ -98,7 +98,15 @@ _FIRST: Final = (
     """,
 )
 
-STEPS: Final[Steps] = (_FIRST,)
+_SECOND: Final = (
+    "ALTER TABLE jobs ADD COLUMN carried TEXT",
+    "ALTER TABLE jobs ADD COLUMN failures INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE jobs ADD COLUMN failing_since TEXT",
+    "ALTER TABLE jobs ADD COLUMN paused INTEGER NOT NULL DEFAULT 0",
+    "CREATE TABLE notes (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+)
+
+STEPS: Final[Steps] = (_FIRST, _SECOND)
 """What leads from each schema version to the next, version 0 being an empty file. Only ever appended to."""
 
 

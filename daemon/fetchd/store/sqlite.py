@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import anyio
 import structlog
 
 from fetchd.body import Body, on_disk
 from fetchd.errors import Reason, StoreError
-from fetchd.run import Delivery, Fetched, Report, Run, Validators, deliveries_of
+from fetchd.run import Carried, Delivery, Fetched, Report, Run, Validators, deliveries_of
 from fetchd.store import Lane, Memory, Owed
 from fetchd.store.bodies import Bodies
 from fetchd.store.deliveries import REMEMBER, Deliveries
 from fetchd.store.history import History
 from fetchd.store.ledger import Ledger
-from fetchd.store.rows import SELECT_REPORTS, report_of, time_of, validators_of, validators_text
+from fetchd.store.rows import SELECT_REPORTS, carried_of, remembered_row, report_of, time_of, validators_of
 from fetchd.store.schema import BODIES, BUSY, NAME, open_database, settle
 from fetchd.store.writer import CLOSING, Transaction, Writer
 
@@ -41,18 +41,33 @@ PRUNED_AT_ONCE: Final = 200
 _CLAIM: Final = """
 INSERT INTO jobs (job, last_slot) VALUES (?, ?) ON CONFLICT (job) DO UPDATE SET last_slot = excluded.last_slot
 """
+_JOBS: Final = """
+SELECT job, validators, sha256, last_slot, last_success, carried, failures, failing_since, paused FROM jobs
+"""
+_PAUSE: Final = """
+INSERT INTO jobs (job, paused) VALUES (?, ?) ON CONFLICT (job) DO UPDATE SET paused = excluded.paused
+"""
+_NOTE: Final = """
+INSERT INTO notes (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value
+"""
+_FORGET: Final = "DELETE FROM notes WHERE name = ?"
+_NOTES: Final = "SELECT name, value FROM notes WHERE name >= ? AND name < ?"
 
 
 class _Remembered:
     """What is known of a job beside the counts of its deliveries; the loop alone changes it."""
 
-    __slots__ = ("last_slot", "last_success", "sha256", "validators")
+    __slots__ = ("carried", "failing_since", "failures", "last_slot", "last_success", "paused", "sha256", "validators")
 
     def __init__(self) -> None:
         self.validators = Validators()
         self.sha256 = ""
         self.last_slot: datetime | None = None
         self.last_success: datetime | None = None
+        self.carried = Carried()
+        self.failures = 0
+        self.failing_since: datetime | None = None
+        self.paused = False
 
 
 @asynccontextmanager
@@ -125,7 +140,17 @@ class SqliteStore:
         """Return what is remembered of ``job``, its deliveries counted as of the last transaction."""
         known = self._jobs.get(job) or _Remembered()
         counts = self._ledger.of(job)
-        return Memory(known.validators, known.sha256, known.last_slot, known.last_success, *counts)
+        return Memory(
+            known.validators,
+            known.sha256,
+            known.last_slot,
+            known.last_success,
+            *counts,
+            known.carried,
+            known.failures,
+            known.failing_since,
+            known.paused,
+        )
 
     async def claim(self, run: Run) -> bool:
         """Take the slot of ``run``; the state directory is this process's alone, so nobody else has to be asked."""
@@ -146,8 +171,8 @@ class SqliteStore:
             StoreError: nothing of it is kept.
         """
         if not sinks:
-            self._note(run.job, fetched.validators, fetched.body.sha256)
-            row = (run.job, validators_text(fetched.validators), fetched.body.sha256)
+            self._remember(run.job, fetched)
+            row = remembered_row(run.job, fetched)
             self._writer.offer(lambda transaction: _execute(REMEMBER, row, transaction))
             fetched.body.close()
             return ()
@@ -193,10 +218,35 @@ class SqliteStore:
             self._known(report.run.job).last_success = at
             succeeded = at.isoformat()
         self._writer.offer(lambda transaction: self._history.add(report, succeeded, transaction))
+        self._count_failure(report)
 
     def skip(self, job: str, slot: datetime, reason: Reason) -> None:
         """Count a slot that found no Run of its own."""
         self._writer.offer(lambda transaction: History.skip(job, reason, transaction))
+
+    def pause(self, job: str, paused: bool) -> None:
+        """Note whether ``job`` is paused."""
+        self._known(job).paused = paused
+        self._writer.keep(lambda transaction: _execute(_PAUSE, (job, paused), transaction))
+
+    def forgive(self, job: str) -> None:
+        """Forget how often ``job`` has failed in a row."""
+        known = self._known(job)
+        known.failures, known.failing_since = 0, None
+        self._writer.offer(lambda transaction: History.failing(job, 0, None, transaction))
+
+    def note(self, name: str, value: str | None) -> None:
+        """Keep ``value`` under ``name`` over restarts; None forgets it."""
+        sql, row = (_FORGET, (name,)) if value is None else (_NOTE, (name, value))
+        self._writer.keep(lambda transaction: _execute(sql, row, transaction))
+
+    async def notes(self, prefix: str) -> Mapping[str, str]:
+        """Return what was noted under the names that begin with ``prefix``."""
+        after = prefix[:-1] + chr(ord(prefix[-1]) + 1)
+        rows = await self._writer.run(
+            lambda transaction: transaction.connection.execute(_NOTES, (prefix, after)).fetchall(), reads=True
+        )
+        return dict(rows)
 
     async def history(self, job: str, limit: int) -> Sequence[Report]:
         """Return the last ``limit`` reports of ``job``, the newest first."""
@@ -228,7 +278,7 @@ class SqliteStore:
         await self._writer.aclose()
 
     async def _insert(self, run: Run, kept: Fetched, sinks: Sequence[str], now: datetime) -> None:
-        note = partial(self._note, run.job, kept.validators, kept.body.sha256)
+        note = partial(self._remember, run.job, kept)
         sinks = tuple(sinks)
 
         def act(transaction: Transaction) -> None:
@@ -264,9 +314,25 @@ class SqliteStore:
         await asyncio.shield(task)
         return kept
 
-    def _note(self, job: str, validators: Validators, sha256: str) -> None:
+    def _remember(self, job: str, fetched: Fetched) -> None:
         known = self._known(job)
-        known.validators, known.sha256 = validators, sha256
+        known.validators, known.sha256 = fetched.validators, fetched.body.sha256
+        if fetched.carried is not None:
+            known.carried = fetched.carried
+
+    def _count_failure(self, report: Report) -> None:
+        """Count the Runs whose fetch has failed in a row; those that were cancelled say nothing of it."""
+        job = report.run.job
+        known = self._known(job)
+        if not report.counts or (not report.failed_to_fetch and not known.failures):
+            return
+        if report.failed_to_fetch:
+            known.failures += 1
+            known.failing_since = known.failing_since or report.started or report.run.slot
+        else:
+            known.failures, known.failing_since = 0, None
+        failures, since = known.failures, known.failing_since.isoformat() if known.failing_since else None
+        self._writer.offer(lambda transaction: History.failing(job, failures, since, transaction))
 
     def _known(self, job: str) -> _Remembered:
         known = self._jobs.get(job)
@@ -296,18 +362,19 @@ class SqliteStore:
         return log_file.stat().st_size if log_file.exists() else 0
 
 
-def _execute(sql: str, row: tuple[str, ...], transaction: Transaction) -> None:
+def _execute(sql: str, row: tuple[Any, ...], transaction: Transaction) -> None:
     transaction.connection.execute(sql, row)
 
 
 def _load(transaction: Transaction) -> tuple[dict[str, _Remembered], set[str]]:
     """Return what is known of each job, and the Runs whose bodies are in files."""
     jobs: dict[str, _Remembered] = {}
-    for job, validators, sha256, last_slot, last_success in transaction.connection.execute(
-        "SELECT job, validators, sha256, last_slot, last_success FROM jobs"
-    ):
+    rows = transaction.connection.execute(_JOBS)
+    for job, validators, sha256, slot, success, carried, failures, since, paused in rows:
         known = jobs[job] = _Remembered()
         known.validators, known.sha256 = validators_of(validators), sha256
-        known.last_slot, known.last_success = time_of(last_slot), time_of(last_success)
+        known.last_slot, known.last_success = time_of(slot), time_of(success)
+        known.carried, known.paused = carried_of(carried), bool(paused)
+        known.failures, known.failing_since = failures, time_of(since)
     filed = transaction.connection.execute("SELECT run FROM results WHERE filed")
     return jobs, {run for (run,) in filed}
