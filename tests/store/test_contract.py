@@ -13,7 +13,7 @@ import pytest
 
 from fetchd.body import Body, MemoryBudget
 from fetchd.errors import Reason
-from fetchd.run import Outcome, Run, Validators
+from fetchd.run import Carried, Outcome, Run, Validators
 from fetchd.store import Lane, Memory, Store
 from fetchd.store.memory import MemoryStore
 from fetchd.store.sqlite import open_sqlite_store
@@ -285,3 +285,66 @@ async def test_closing_twice_is_harmless(opened: Open) -> None:
     async with opened() as store:
         await store.aclose()
         await store.aclose()
+
+
+async def test_what_runs_carry_is_kept_with_the_result(opened: Open) -> None:
+    """The next Run goes on from where the last kept result ended; one that carries nothing changes nothing."""
+    carried = Carried("17", "https://upstream.test/?page=2", ("a1", "b2"))
+    async with opened() as store:
+        await committed(store, 1, carried=carried)
+        await committed(store, 2)
+        await store.commit(a_run(1, "other"), a_result(carried=Carried("x")), (), NOW)
+        assert store.recall("rates").carried == carried
+        assert store.recall("other").carried == Carried("x")
+
+
+async def test_failures_to_fetch_are_counted_until_a_success(opened: Open) -> None:
+    """A target that fails is known by its failures in a row; a sink that fails, or a stop, says nothing of it."""
+    late = {"outcome": Outcome.DEADLINE_EXCEEDED}
+    async with opened() as store:
+        store.finish(a_report(a_run(1), Outcome.FETCH_FAILED, reason=Reason.CONNECT))
+        store.finish(a_report(a_run(2), phase="headers", **late))
+        store.finish(a_report(a_run(3), Outcome.CANCELLED))
+        known = store.recall("rates")
+        assert (known.failures, known.failing_since) == (2, a_run(1).slot)
+        store.finish(a_report(a_run(4), phase="deliver:file", **late))
+        assert (store.recall("rates").failures, store.recall("rates").failing_since) == (0, None)
+        store.finish(a_report(a_run(5), Outcome.FETCH_FAILED))
+        store.forgive("rates")
+        assert store.recall("rates").failures == 0
+
+
+async def test_a_job_stays_paused_until_it_is_resumed(opened: Open) -> None:
+    """A pause concerns one job, and the store alone remembers it."""
+    async with opened() as store:
+        store.pause("rates", True)
+        assert (store.recall("rates").paused, store.recall("other").paused) == (True, False)
+        store.pause("rates", False)
+        assert not store.recall("rates").paused
+
+
+async def test_notes_are_found_by_the_beginning_of_their_names(opened: Open) -> None:
+    """Whoever keeps notes has names of its own, and gets back no others."""
+    async with opened() as store:
+        for name in ("alerts/rates", "alerts/other", "alertt", "alert", "pings/rates"):
+            store.note(name, f"of {name}")
+        store.note("alerts/rates", "again")
+        store.note("alerts/other", None)
+        store.note("never/there", None)
+        assert await store.notes("alerts/") == {"alerts/rates": "again"}
+        assert await store.notes("none/") == {}
+
+
+async def test_a_restart_forgets_nothing_of_a_job(tmp_path: Path) -> None:
+    """Pauses, failures, notes and what Runs carry are there for the next process."""
+    async with open_sqlite_store(tmp_path) as store:
+        await committed(store, carried=Carried("17", "2", ("a",)))
+        store.finish(a_report(a_run(1), Outcome.FETCH_FAILED))
+        store.pause("rates", True)
+        store.note("alerts/rates", "failing")
+        before = store.recall("rates")
+    async with open_sqlite_store(tmp_path) as store:
+        assert store.recall("rates") == before
+        assert before.paused
+        assert before.failures == 1
+        assert await store.notes("alerts/") == {"alerts/rates": "failing"}
