@@ -22,11 +22,14 @@ run: .venv/run.stamp ## Run the main job on embedded defaults, beside upstreams 
 	$(BIN)/fetchd demo --for 30s
 
 test: setup ## Run the tests
-	$(BIN)/pytest
+	$(BIN)/pytest -n 4 --dist loadscope
 	@echo "Heavier: make test-crash (200 kills), python -m benchmarks.outage, .throughput and .durable"
 
 test-crash: setup ## Kill the daemon 200 times at random instants and look for what is missing (5 minutes)
 	FETCHD_KILLS=200 $(BIN)/pytest tests/process/test_crash.py
+
+test-browser: setup ## Look at the page in a real browser; needs the Debian package chromium
+	FETCHD_BROWSER=1 $(BIN)/pytest tests/browser
 
 check: setup ## Check format, lint, types and the directions of the rooms
 	$(BIN)/ruff format --check .
@@ -47,4 +50,4 @@ lock: setup ## Lock the requirements anew, with hashes and without addresses
 clean: ## Remove what setup and the tests made
 	rm -rf .venv .mypy_cache .ruff_cache .hypothesis dist
 
-.PHONY: help setup run test test-crash check generate lock clean
+.PHONY: help setup run test test-crash test-browser check generate lock clean

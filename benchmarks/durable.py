@@ -26,6 +26,7 @@ from benchmarks.measure import mebibytes, memory_of, table
 from fetchd.body import MemoryBudget
 from fetchd.clock import SystemClock
 from fetchd.demo.processes import upstream
+from fetchd.extract.reader import Reader
 from fetchd.fetch.client import ClientOptions, open_transport
 from fetchd.fetch.fetcher import Fetcher
 from fetchd.fetch.spool import Spool
@@ -58,12 +59,13 @@ async def runner_over(store: Store, folder: Path) -> AsyncIterator[Runner]:
     """Give a runner whose outbox works beside it."""
     async with open_transport(ClientOptions()) as transport:
         workers, clock = Workers(), SystemClock()
-        fetcher = Fetcher(transport, Spool(folder, 2**20, MemoryBudget(2**28)), workers)
+        spool = Spool(folder, 2**20, MemoryBudget(2**28))
+        harvest = Harvest(Fetcher(transport, spool, workers), Reader(workers, spool), spool, clock)
         sinks = {f"job-{number}": {"sink": Target(_Taking(), 5.0)} for number in range(JOBS)}
         outbox = Outbox(store, sinks, clock)
         serving = asyncio.create_task(outbox.run())
         try:
-            yield Runner(Harvest(fetcher), outbox, store, clock, max_concurrent=JOBS)
+            yield Runner(harvest, outbox, store, clock, max_concurrent=JOBS)
         finally:
             serving.cancel()
             await asyncio.gather(serving, return_exceptions=True)

@@ -4,46 +4,44 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
-import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager, contextmanager
+from collections.abc import Coroutine, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
 from fetchd import __version__
-from fetchd.body import MemoryBudget
+from fetchd.board import Board, Known, Sources
 from fetchd.child import kill_all
 from fetchd.clock import SystemClock
 from fetchd.config import Config, ignored_environment
-from fetchd.errors import FetchdError, InstanceError, Reason, StateError, StoreError
-from fetchd.fetch.client import ClientOptions, open_transport
-from fetchd.fetch.fetcher import Fetcher
-from fetchd.fetch.resolver import Names
-from fetchd.fetch.spool import Spool
-from fetchd.harvest import Harvest
+from fetchd.config.source import Reading, Source
+from fetchd.control.server import listening
+from fetchd.control.verbs import Inside, Verbs
+from fetchd.engine import Engine, limits_of, open_engine
+from fetchd.errors import FetchdError, InstanceError, StoreError
+from fetchd.health import Health, Stage
 from fetchd.instance import Instance, hold
-from fetchd.job import Job
-from fetchd.outbox import Outbox
-from fetchd.run import Outcome, Report, Run
-from fetchd.runner import Runner
-from fetchd.scheduler import Scheduler, missed_slot
-from fetchd.sinks import Outgoing, Resources
-from fetchd.sinks.kinds import open_sink
+from fetchd.job import ENVIRONMENT, Job
+from fetchd.log import Log
+from fetchd.notices import Notices
+from fetchd.reload.changes import Verdict
+from fetchd.reload.force import Follow, Force
+from fetchd.reload.reloader import Reloader
+from fetchd.scheduler import Scheduler, missed_slot, say_missed
+from fetchd.secret import Redactor
+from fetchd.signals import Hangups, Signals, hear
 from fetchd.stall import Heartbeat, last_stall
 from fetchd.store import Store
-from fetchd.store.memory import MemoryStore
 from fetchd.store.schema import set_aside
 from fetchd.store.sqlite import SqliteStore, open_sqlite_store
 from fetchd.systemd import Notifier
-from fetchd.targets import Sinks, Target
-from fetchd.worker import Workers
+from fetchd.watch import Watchers
 
 log = structlog.get_logger()
 
@@ -51,11 +49,39 @@ EXIT_FAILED: Final = 70
 """sysexits.h: internal error. The supervisor starts a new process, which is what can help."""
 TIDY_EVERY: Final = 60.0
 LOCK_LOOK_EVERY: Final = 5.0
+NOTICES_LAST: Final = 1.0
+"""Seconds that the last messages and pings have."""
 LEAVE_WITHIN: Final = 2.0
 """Seconds that code which ignores its cancellation has to let go of the process once everything else is closed."""
 
 
-async def serve(config: Config, environment: Mapping[str, str], *, new_state: bool = False) -> int:
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """What the command line has opened before there is a loop: the configuration, the log, an ear for SIGHUP."""
+
+    source: Source
+    reading: Reading
+    log: Log
+    redact: Redactor
+    hangups: Hangups
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a running daemon is made of."""
+
+    engine: Engine
+    store: SqliteStore
+    scheduler: Scheduler
+    heartbeat: Heartbeat
+    board: Board
+    health: Health
+    reloader: Reloader
+    notifier: Notifier
+    notices: Notices
+
+
+async def serve(launch: Launch, environment: Mapping[str, str], *, new_state: bool = False) -> int:
     """Run the daemon until it is told to stop; return the exit status.
 
     With ``new_state`` what is kept is set aside first.
@@ -65,29 +91,26 @@ async def serve(config: Config, environment: Mapping[str, str], *, new_state: bo
         StateError: the state directory cannot be used.
         StoreError: what it keeps cannot be used.
     """
+    config = launch.reading.config
     state_dir = config.daemon.state_dir
-    clock = SystemClock()
     notifier = Notifier.from_environment(environment)
     code = 0
     async with AsyncExitStack() as stack:
-        stop = stack.enter_context(_stop_signals())
+        signals = stack.enter_context(hear(launch.hangups, kill_all))
         stack.callback(notifier.close)
         instance = stack.enter_context(hold(state_dir))
         _say_start(config, environment)
-        if new_state and (aside := set_aside(state_dir, clock.now())):
+        if new_state and (aside := set_aside(state_dir, datetime.now(UTC))):
             log.warning("state_set_aside", path=str(aside))
-        store = await stack.enter_async_context(_durable(config))
-        runner, outbox = await stack.enter_async_context(open_runner(config, store))
-        scheduler = Scheduler(runner.run, runner.skip, clock)
-        heartbeat = Heartbeat(state_dir, notifier.watchdog, stall_timeout=config.daemon.stall_timeout)
-        watches = (heartbeat.run(), scheduler.guard(), runner.backstop(), outbox.run(), _tidy(store), _keep(instance))
+        store = await stack.enter_async_context(open_store(config))
+        parts = await _build(stack, launch, store, notifier)
         try:
-            async with asyncio.TaskGroup() as watchers:
-                tasks = [watchers.create_task(watch) for watch in watches]
-                scheduler.start(config.jobs.values(), _missed(config, store))
-                _say_ready(config, scheduler, notifier)
-                await stop.wait()
-                await _drain(config, notifier, scheduler, runner, outbox)
+            async with asyncio.TaskGroup() as watches:
+                tasks = [watches.create_task(watch) for watch in _watches(parts, instance, signals)]
+                parts.scheduler.start(config.jobs.values(), _missed(config, store))
+                _say_ready(parts)
+                await signals.stop.wait()
+                await _drain(parts)
                 for task in tasks:
                     task.cancel()
         except* FetchdError as group:
@@ -97,105 +120,106 @@ async def serve(config: Config, environment: Mapping[str, str], *, new_state: bo
             log.critical("daemon_failed", exc_info=group)
             code = EXIT_FAILED
     log.info("daemon_stopped", exit_status=code)
-    _leave_soon(code)
+    leave_soon(code)
     return code
 
 
-async def run_once(config: Config, job: Job, sinks: Sinks | None = None) -> Report:
-    """Run ``job`` now, with its deliveries, or with those of ``sinks`` in their place, and return how it ended.
+async def _build(stack: AsyncExitStack, launch: Launch, store: SqliteStore, notifier: Notifier) -> Parts:
+    """Build everything that runs, from the store up to the control socket."""
+    config, clock = launch.reading.config, SystemClock()
+    known = await Known.load(store)
+    board = Board(config.jobs, config.path, Sources(store.recall, lambda: scheduler.next_slots(), known), clock)
+    # Whoever wants to know what happens goes here, in the order in which they are told.
+    notices = Notices(store, clock, board.overdue.since, launch.redact)
+    notices.alerts.watch("store", lambda: store.unwritable)
+    watchers = Watchers([board, *notices.watchers])
+    engine = await stack.enter_async_context(open_engine(config, store, watcher=watchers, told=launch.redact.note))
 
-    With ``sinks`` nothing is kept, and nothing that is kept counts.
-    """
-    slot = datetime.now(UTC)
-    async with AsyncExitStack() as stack:
-        store: Store = await stack.enter_async_context(_durable(config) if sinks is None else _forgetful())
-        runner, outbox = await stack.enter_async_context(open_runner(config, store, sinks))
-        await outbox.flush(job.name)  # there may be no daemon that does
-        backstop = asyncio.create_task(runner.backstop())
-        stack.callback(backstop.cancel)
-        run = asyncio.create_task(runner.run(job, slot))
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, run.cancel)
-        given_up = asyncio.create_task(runner.until_stuck())
-        stack.callback(given_up.cancel)
-        await asyncio.wait({run, backstop, given_up}, return_when=asyncio.FIRST_COMPLETED)
-        report = run.result() if run.done() else None
-        _leave_soon(1)
-        return report or await _told_of(store, job, slot)
+    await notices.open(config, engine.resources)
 
+    def missed(job: Job, count: int) -> None:
+        say_missed(job, count)
+        watchers.missed(job.name, count)
 
-async def _told_of(store: Store, job: Job, slot: datetime) -> Report:
-    """Return how a Run ended that has returned nothing: it is stuck, or there was none."""
-    for report in await store.history(job.name, 1):
-        if report.run.slot == slot:
-            return report
-    message = "as many deliveries are owed, or dead, as its backlog may hold"
-    return Report(Run("", job.name, slot), Outcome.SKIPPED, Reason.BACKLOG, message)
+    def stepped() -> None:
+        board.clock_stepped()
+        notices.alerts.daemon("clock", "the clock was stepped", lasting=False)
 
+    scheduler = Scheduler(engine.runs.run, engine.runner.skip, clock, missed, stepped)
+    heartbeat = Heartbeat(config.daemon.state_dir, notifier.watchdog, stall_timeout=config.daemon.stall_timeout)
+    health = Health(
+        late=scheduler.late,
+        lag=lambda: heartbeat.lag,
+        stuck=lambda: engine.runner.stuck,
+        unwritable=lambda: store.unwritable,
+    )
+    force = Force(engine.roster, scheduler, engine.runner.cancel, _followers(launch.log, engine, notices))
 
-def _durable(config: Config) -> AbstractAsyncContextManager[SqliteStore]:
-    history = config.daemon.history
-    return open_sqlite_store(config.daemon.state_dir, history=history, failures=history)
+    def tell(verdict: Verdict) -> None:
+        error = "\n".join(verdict.lines()) if not verdict.applied else ""
+        board.reloaded(verdict.generation, error, reloader.config.jobs)
+        if verdict.applied:
+            notices.alerts.daemon_ok("config")
+        else:
+            notices.alerts.daemon("config", f"the configuration was not taken: {error}")
 
-
-def _forgetful() -> AbstractAsyncContextManager[MemoryStore]:
-    return aclosing(MemoryStore())
-
-
-@asynccontextmanager
-async def open_runner(config: Config, store: Store, sinks: Sinks | None = None) -> AsyncIterator[tuple[Runner, Outbox]]:
-    """Open everything that Runs and deliveries need: folders, connections, workers and sinks."""
-    daemon = config.daemon
-    names = Names(tuple(config.dns.nameservers), config.dns.timeout, config.dns.attempts)
-    limits = {name: host.max_concurrent for name, host in config.hosts.items() if host.max_concurrent}
-    async with AsyncExitStack() as stack:
-        # Without a lock on the state directory nothing in it is ours to use, or to tidy.
-        folder = _spool_folder(daemon.state_dir) if sinks is None else stack.enter_context(_scratch_folder())
-        spool = Spool(folder, daemon.spool_above, MemoryBudget(daemon.memory_budget))
-        transport = await stack.enter_async_context(open_transport(ClientOptions(names, daemon.ca_file, limits)))
-        workers = Workers(daemon.max_workers)
-        stack.push_async_callback(workers.aclose)
-        fetcher = Fetcher(transport, spool, workers)
-        if sinks is None:
-            sinks = await stack.enter_async_context(_open_sinks(config, fetcher, workers))
-        clock = SystemClock()
-        outbox = Outbox(store, sinks, clock)
-        await outbox.load()
-        yield Runner(Harvest(fetcher), outbox, store, clock, max_concurrent=daemon.max_concurrent_runs), outbox
+    reloader = Reloader(launch.source, launch.reading, force, notifier, [tell])
+    inside = Inside(engine.roster, engine.runs, engine.runner, store, board, health, reloader)
+    await stack.enter_async_context(listening(config.daemon.state_dir, Verbs(inside).table(), launch.redact))
+    return Parts(engine, store, scheduler, heartbeat, board, health, reloader, notifier, notices)
 
 
-@asynccontextmanager
-async def _open_sinks(config: Config, fetcher: Fetcher, workers: Workers) -> AsyncIterator[Sinks]:
-    async def send(outgoing: Outgoing) -> int:
-        return await fetcher.send(outgoing.method, outgoing.url, outgoing.headers, outgoing.body, outgoing.timeouts)
-
-    out = config.daemon.state_dir / "out"
-    _make_folder(out)
-    resources = Resources(out=out, send=send, workers=workers)
-    opened: dict[str, dict[str, Target]] = {}
-    async with AsyncExitStack() as stack:
-        for job in config.jobs.values():
-            for name, options in zip(job.sink_names(), job.sinks, strict=True):
-                sink = open_sink(options, resources)
-                stack.push_async_callback(sink.aclose)
-                target = Target(sink, options.deadline or job.deadline, options.max_attempts, options.max_age)
-                opened.setdefault(job.name, {})[name] = target
-        yield opened
+def _problems(health: Health) -> tuple[str, ...] | None:
+    return health.verdict().problems if health.stage is Stage.RUNNING else None
 
 
-async def _drain(config: Config, notifier: Notifier, scheduler: Scheduler, runner: Runner, outbox: Outbox) -> None:
+def _followers(opened: Log, engine: Engine, notices: Notices) -> list[Follow]:
+    """Return who goes by another configuration besides the jobs, each as soon as it is in force."""
+    return [
+        lambda config: opened.set_level(config.log.level),
+        lambda config: engine.hosts.replace(limits_of(config.hosts)),
+        notices.replace,
+    ]
+
+
+def _watches(parts: Parts, instance: Instance, signals: Signals) -> list[Coroutine[Any, Any, None]]:
+    """Return what goes on for as long as the daemon runs; if one of them fails, the process ends."""
+    return [
+        parts.heartbeat.run(),
+        parts.scheduler.guard(),
+        parts.engine.runner.backstop(),
+        parts.engine.outbox.run(),
+        parts.reloader.run(signals.reload),
+        parts.board.run(),
+        *parts.notices.runs(partial(_problems, parts.health)),
+        _tidy(parts.store),
+        _keep(instance),
+    ]
+
+
+async def _drain(parts: Parts) -> None:
     """Stop in order: no new Runs and tries, then those under way end by themselves, then they are cut off."""
-    grace = config.daemon.shutdown_grace
+    runner, outbox = parts.engine.runner, parts.engine.outbox
+    grace = parts.reloader.config.daemon.shutdown_grace
     end = time.monotonic() + grace
-    notifier.stopping()
+    parts.health.stage = Stage.STOPPING
+    parts.notifier.stopping()
     log.info("daemon_stopping", in_flight=runner.in_flight, grace_s=grace)
-    scheduler.pause()
+    parts.scheduler.pause()
     outbox.pause()
-    await runner.drain(grace)
+    await parts.reloader.close()
+    await runner.drain(max(0.0, end - time.monotonic()))
     await outbox.drain(max(0.0, end - time.monotonic()))
-    await scheduler.close()
+    await parts.scheduler.close()
+    await parts.notices.drain(NOTICES_LAST)
     if runner.in_flight:
         log.warning("runs_left_behind", count=runner.in_flight)
+
+
+def open_store(config: Config) -> AbstractAsyncContextManager[SqliteStore]:
+    """Return what keeps the state, to be entered."""
+    history = config.daemon.history
+    return open_sqlite_store(config.daemon.state_dir, history=history, failures=history)
 
 
 async def _keep(instance: Instance) -> None:
@@ -227,29 +251,6 @@ def _missed(config: Config, store: Store) -> dict[str, datetime]:
     return {name: slot for name, slot in slots.items() if slot is not None}
 
 
-@contextmanager
-def _stop_signals() -> Iterator[asyncio.Event]:
-    """Turn the first SIGTERM or SIGINT into an event; the second one ends the process at once."""
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-
-    def asked(number: signal.Signals) -> None:
-        if stop.is_set():
-            kill_all()  # what was started would live on, and overlap with the next start
-            os._exit(128 + number)
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, asked, number)
-    # Its default is to end the process without a word: a terminal that closes, an admin used to reloading by it.
-    loop.add_signal_handler(signal.SIGHUP, partial(log.warning, "signal_ignored", signal="SIGHUP"))
-    try:
-        yield stop
-    finally:
-        # The handlers stay: between here and the end of the process a second signal still counts.
-        stop.set()
-
-
 def _say_start(config: Config, environment: Mapping[str, str]) -> None:
     daemon = config.daemon
     log.info(
@@ -262,39 +263,19 @@ def _say_start(config: Config, environment: Mapping[str, str]) -> None:
     )
     if dump := last_stall(daemon.state_dir):
         log.error("loop_stalled", state="replaced", message="the previous process was ended for a stall", stack=dump)
-    if names := ignored_environment(environment):
+    obeyed = any(job.proxy.reveal() == ENVIRONMENT for job in config.jobs.values())
+    if not obeyed and (names := ignored_environment(environment)):
         log.warning("environment_ignored", variables=names, message="proxies are taken from the configuration alone")
 
 
-def _say_ready(config: Config, scheduler: Scheduler, notifier: Notifier) -> None:
-    due = scheduler.next_slot()
-    notifier.ready(f"{len(config.jobs)} jobs")
-    log.info("daemon_ready", jobs=len(config.jobs), next_slot=due.isoformat(timespec="milliseconds") if due else None)
+def _say_ready(parts: Parts) -> None:
+    jobs, due = len(parts.engine.roster.jobs), parts.scheduler.next_slot()
+    parts.health.stage = Stage.RUNNING
+    parts.notifier.ready(f"{jobs} jobs")
+    log.info("daemon_ready", jobs=jobs, next_slot=due.isoformat(timespec="milliseconds") if due else None)
 
 
-def _spool_folder(state_dir: Path) -> Path:
-    """Return the folder for large bodies, without what a killed process left there."""
-    folder = state_dir / "spool"
-    _make_folder(folder)
-    for left in folder.glob("body-*"):
-        left.unlink(missing_ok=True)
-    return folder
-
-
-@contextmanager
-def _scratch_folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="fetchd-") as folder:
-        yield Path(folder)
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise StateError(f"cannot make {folder}: {error.strerror}") from None
-
-
-def _leave_soon(code: int) -> None:
+def leave_soon(code: int) -> None:
     """End the process even if a thread, or a task that ignores its cancellation, would hold it for ever."""
     timer = threading.Timer(LEAVE_WITHIN, os._exit, (code,))
     timer.daemon = True

@@ -198,6 +198,15 @@ class BodyWriter:
         elif self._file is None or len(self._unwritten) >= UNWRITTEN:
             await self._flush()
 
+    async def settle(self) -> None:
+        """Write out what a spooled body has gathered: before a pause in which nobody reserves memory for it.
+
+        Raises:
+            OSError: the spool file cannot be written.
+        """
+        if self._file is not None and self._unwritten:
+            await self._flush()
+
     async def finish(self) -> Body:
         """Return the body; the writer holds nothing afterwards.
 

@@ -74,6 +74,10 @@ class InstanceError(FetchdError):
     """Another process holds this state directory."""
 
 
+class UnavailableError(FetchdError):
+    """There is no daemon that answers; the message names its state directory."""
+
+
 class StateError(FetchdError):
     """The state directory cannot be used; the message names it, the cause and the remedy."""
 
@@ -84,6 +88,9 @@ class FetchError(FetchdError):
     ``transient`` says whether another attempt may end differently; ``phase`` is where the exchange was and
     ``elapsed`` how many seconds the attempt had taken.
     """
+
+    retry_after: float | None = None
+    """For how many seconds the server wants no further request, if it has said that."""
 
     def __init__(
         self,

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final
+from typing import Final, Protocol
 
 from fetchd.clock import Clock
 from fetchd.errors import FetchdError
@@ -19,6 +19,16 @@ GIVE_UP_AFTER: Final = 0.5
 STUCK_AT_MOST: Final = 10
 """Runs that were given up and live on: with more, the process ends, for its supervisor to start a clean one."""
 STACK_AT_MOST: Final = 30
+
+
+class Turn(Protocol):
+    """A Run's turn at its host."""
+
+    async def taken(self) -> None:
+        """Return once the host's politeness lets the Run begin."""
+
+    def release(self) -> None:
+        """Let the next one have it; once is enough."""
 
 
 class TooManyStuckError(FetchdError):
@@ -43,6 +53,9 @@ class Live:
     deadline: float | None = None
     expired: bool = False
     given_up: bool = False
+    by_hand: bool = False
+    turn: Turn | None = None
+    queued: float = 0.0
     removed: bool = False
     has_place: bool = False
 
@@ -76,9 +89,9 @@ class LiveRuns:
         del self._live[live.job.name]
 
     @property
-    def stuck(self) -> int:
-        """How many Runs were given up and live on."""
-        return sum(live.given_up for live in self._live.values())
+    def stuck(self) -> list[str]:
+        """The jobs whose Run was given up and lives on."""
+        return [name for name, live in self._live.items() if live.given_up]
 
     async def backstop(self) -> None:
         """Watch for Runs that outlive their deadline, for as long as the daemon runs.
@@ -98,7 +111,7 @@ class LiveRuns:
                     live.given_up = True
                     self._stuck.set()
                     self._give_up(live)
-            if self.stuck > STUCK_AT_MOST:
+            if len(self.stuck) > STUCK_AT_MOST:
                 raise TooManyStuckError(f"more than {STUCK_AT_MOST} runs ignore their cancellation")
 
     async def until_stuck(self) -> None:

@@ -7,28 +7,24 @@ import logging
 import math
 import os
 import re
-import select
 import sys
 import threading
-import time
 import traceback
-from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from itertools import islice
-from queue import SimpleQueue
 from typing import Any, Final, Literal
 
 import structlog
 from structlog.typing import EventDict
 
+from fetchd.lines import LogWriter
+
 Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["auto", "console", "json"]
 Redact = Callable[[Any], Any]
 
-MAX_LINES: Final = 10_000
-MAX_BYTES: Final = 8 * 2**20
 LONGEST_LINE: Final = 64 * 2**10
 LONGEST_TEXT: Final = 8 * 2**10
 
@@ -36,9 +32,6 @@ LONGEST_TEXT: Final = 8 * 2**10
 _SEARCHED: Final = 8 * LONGEST_TEXT
 _DEPTH: Final = 3
 _ITEMS: Final = 32
-_BATCH: Final = 64 * 2**10
-_GATHER: Final = 0.01  # seconds the writer lets lines gather: a wake-up for each would cost the loop more than the line
-_REPORT_EVERY: Final = 1.0
 
 _QUIET: Final = {  # below these levels they tell URLs and headers with secrets, or repeat what a Run's line says
     "aiohttp": logging.WARNING,
@@ -46,117 +39,13 @@ _QUIET: Final = {  # below these levels they tell URLs and headers with secrets,
     "asyncio": logging.WARNING,
     "httpcore": logging.WARNING,
     "httpx": logging.WARNING,
+    "oauthlib": logging.WARNING,
 }
 _COLOURS: Final = {"debug": "2", "warning": "33", "error": "31", "critical": "1;31"}
 _BARE: Final = re.compile(r"[\w./:@%+,*-]+", re.ASCII)
 # The log's own words, by which lines are found: a secret that happens to be part of one does not blank it out.
 _EVENT: Final = re.compile(r"[a-z]+(_[a-z]+)+")
 _OWN: Final = re.compile(r"(job|run|slot)=[\w.:+-]{1,64}|(outcome|phase|reason)=[a-z]+(_[a-z0-9]+)*", re.ASCII)
-
-
-class LogWriter:
-    """A bounded queue of lines and the one thread that writes them; ``dropped`` counts what did not fit."""
-
-    def __init__(
-        self, fd: int, report: Callable[[int], bytes], *, max_lines: int = MAX_LINES, max_bytes: int = MAX_BYTES
-    ) -> None:
-        self.dropped = 0
-        self._fd = fd
-        self._report = report
-        self._max_lines = max_lines
-        self._max_bytes = max_bytes
-        self._lines: deque[bytes] = deque()
-        self._bytes = 0
-        # A destructor may log while its thread is in `put`: lock and wake-up must both let it in again.
-        self._guard = threading.RLock()
-        self._wake: SimpleQueue[None] = SimpleQueue()
-        self._asleep = False
-        self._closing = threading.Event()
-        self._closed = False
-        self._torn = False
-        self._reported = 0
-        self._report_due = 0.0
-        self._thread = threading.Thread(target=self._write_all, name="log", daemon=True)
-
-    def start(self) -> None:
-        """Let the thread begin."""
-        self._thread.start()
-
-    def put(self, line: bytes) -> None:
-        """Queue ``line``, which ends in a line end; or drop and count it. Never waits for the reader."""
-        with self._guard:
-            if self._closed or len(self._lines) >= self._max_lines or self._bytes + len(line) > self._max_bytes:
-                self.dropped += 1
-                return
-            self._lines.append(line)
-            self._bytes += len(line)
-            wake, self._asleep = self._asleep, False
-        if wake:
-            self._wake.put(None)
-
-    def close(self, timeout: float = 2.0) -> bool:
-        """Write what is queued, for at most ``timeout`` seconds; return whether all of it was written."""
-        self._closing.set()
-        self._wake.put(None)
-        self._thread.join(timeout)
-        with self._guard:
-            self._closed = True
-            self.dropped += len(self._lines)
-            self._lines.clear()
-            self._bytes = 0
-        return not self._thread.is_alive()
-
-    def _write_all(self) -> None:
-        while (batch := self._take()) is not None:
-            if batch:
-                if self._write(batch):
-                    self._say_dropped()
-                self._closing.wait(_GATHER)
-            else:
-                self._wake.get()
-        self._report_due = 0.0
-        self._say_dropped()
-
-    def _take(self) -> bytes | None:
-        """Return the next lines, empty if there are none yet, None if there will be none."""
-        with self._guard:
-            batch, size = [], 0
-            while self._lines and size < _BATCH:
-                line = self._lines.popleft()
-                batch.append(line)
-                size += len(line)
-            self._bytes -= size
-            self._asleep = not batch
-            if not batch and self._closing.is_set():
-                self._closed = True
-                return None
-        return b"".join(batch)
-
-    def _write(self, data: bytes) -> bool:
-        rest = memoryview(b"\n" + data if self._torn else data)
-        while rest:
-            try:
-                rest = rest[os.write(self._fd, rest) :]
-            except BlockingIOError:
-                # Whoever shares the descriptor may have set it non-blocking.
-                poll = select.poll()
-                poll.register(self._fd, select.POLLOUT)
-                poll.poll(1000)
-            except OSError:
-                # The reader is gone or its disk full, and this was the place to say so: count, tell when it flows.
-                self._torn = self._torn or len(rest) < len(data)
-                with self._guard:
-                    self.dropped += bytes(rest[-len(data) :]).count(b"\n")
-                return False
-        self._torn = False
-        return True
-
-    def _say_dropped(self) -> None:
-        count, now = self.dropped - self._reported, time.monotonic()
-        if count and now >= self._report_due:
-            self._report_due = now + _REPORT_EVERY
-            if self._write(self._report(count)):
-                self._reported += count
 
 
 class Renderer:
@@ -259,6 +148,13 @@ class Log:
         self._undo.close()
         return written
 
+    def set_level(self, level: Level) -> None:
+        """Write lines of ``level`` and above from here on."""
+        least = _number(level)
+        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(least))
+        for name, of_logger in _levels(least).items():
+            logging.getLogger(name).setLevel(of_logger)
+
     def install(self, level: int) -> None:
         """Take over structlog, the standard library's logging and warnings, and stray errors that Python prints."""
         self._writer.start()
@@ -289,14 +185,12 @@ class Log:
 
     def _install_logging(self, level: int) -> None:
         root = logging.getLogger()
-        self._undo.callback(root.setLevel, root.level)
         self._undo.callback(setattr, root, "handlers", root.handlers)
         root.handlers = [_Bridge(self.emit)]
-        root.setLevel(level)
-        for name, least in _QUIET.items():
+        for name, of_logger in _levels(level).items():
             logger = logging.getLogger(name)
             self._undo.callback(logger.setLevel, logger.level)
-            logger.setLevel(max(level, least))
+            logger.setLevel(of_logger)
         self._undo.callback(logging.captureWarnings, False)
         logging.captureWarnings(True)
 
@@ -342,8 +236,18 @@ def open_log(level: Level, format: Format, redact: Redact, stream_fd: int = 2, *
     render = Renderer(redact, console=console, colour=colour and console)
     writer = LogWriter(stream_fd, lambda count: render("warning", "log_lines_dropped", {"count": count}))
     log = Log(render, writer)
-    log.install(getattr(logging, level.upper()))
+    log.install(_number(level))
     return log
+
+
+def _number(level: Level) -> int:
+    number: int = getattr(logging, level.upper())
+    return number
+
+
+def _levels(level: int) -> dict[str | None, int]:
+    """Return the level of each of the standard library's loggers that has one of its own; of all others under None."""
+    return {None: level, **{name: max(level, least) for name, least in _QUIET.items()}}
 
 
 def describe(error: BaseException) -> str:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import difflib
+import signal
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AsyncExitStack, aclosing, nullcontext
+from datetime import UTC, datetime
 from typing import Final
 
-from fetchd.app import run_once
+from fetchd.app import leave_soon, open_store
 from fetchd.config import Config
-from fetchd.errors import ConfigError, Finding
+from fetchd.engine import open_engine
+from fetchd.errors import ConfigError, Finding, Reason
 from fetchd.instance import hold
 from fetchd.job import Job
 from fetchd.log import printable
-from fetchd.run import Delivery, Report
+from fetchd.run import Delivery, Outcome, Report, Run
 from fetchd.secret import Redactor
+from fetchd.store import Store
+from fetchd.store.memory import MemoryStore
 from fetchd.targets import Sinks, Target
+from fetchd.told import lines_of
 
 SHOWN: Final = 2000
 _SEARCHED: Final = 16 * SHOWN
@@ -43,9 +50,42 @@ async def once(config: Config, name: str, *, dry_run: bool, show: Show) -> int:
         show(clean(text))
 
     with nullcontext() if dry_run else hold(config.daemon.state_dir):
-        report = await run_once(config, job, _previews(job, say, clean) if dry_run else None)
+        report = await _run(config, job, _previews(job, say, clean) if dry_run else None)
     _tell(report, say)
     return 0 if report.outcome.good else 1
+
+
+async def _run(config: Config, job: Job, sinks: Sinks | None) -> Report:
+    """Run ``job`` now, with its deliveries, or with those of ``sinks`` in their place, and return how it ended.
+
+    With ``sinks`` nothing is kept, and nothing that is kept counts.
+    """
+    slot = datetime.now(UTC)
+    async with AsyncExitStack() as stack:
+        store: Store = await stack.enter_async_context(open_store(config) if sinks is None else aclosing(MemoryStore()))
+        engine = await stack.enter_async_context(open_engine(config, store, sinks=sinks))
+        runner = engine.runner
+        await engine.outbox.flush(job.name)  # there may be no daemon that does
+        backstop = asyncio.create_task(runner.backstop())
+        stack.callback(backstop.cancel)
+        run = asyncio.create_task(runner.run(job, slot, by_hand=True))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, run.cancel)
+        given_up = asyncio.create_task(runner.until_stuck())
+        stack.callback(given_up.cancel)
+        await asyncio.wait({run, backstop, given_up}, return_when=asyncio.FIRST_COMPLETED)
+        report = run.result() if run.done() else None
+        leave_soon(1)
+        return report or await _told_of(store, job, slot)
+
+
+async def _told_of(store: Store, job: Job, slot: datetime) -> Report:
+    """Return how a Run ended that has returned nothing: it is stuck, or there was none."""
+    for report in await store.history(job.name, 1):
+        if report.run.slot == slot:
+            return report
+    message = "as many deliveries are owed, or dead, as its backlog may hold"
+    return Report(Run("", job.name, slot), Outcome.SKIPPED, Reason.BACKLOG, message)
 
 
 def _job(config: Config, name: str) -> Job:
@@ -57,17 +97,8 @@ def _job(config: Config, name: str) -> Job:
 
 
 def _tell(report: Report, show: Show) -> None:
-    parts = [f"{report.run.job}: {report.outcome}"]
-    if report.reason:
-        parts.append(f"({report.reason})")
-    if report.message:
-        parts.append(f"- {report.message}")
-    show(" ".join(parts))
-    status = f"status {report.status}, " if report.status else ""
-    attempts = f"{report.attempts} attempt" + ("" if report.attempts == 1 else "s")
-    show(f"  {status}{report.bytes} bytes, {attempts}, {report.duration:.3f} s")
-    if report.timings:
-        show("  " + ", ".join(f"{phase} {seconds * 1000:.1f} ms" for phase, seconds in report.timings.items()))
+    for line in lines_of(report):
+        show(line)
 
 
 def _previews(job: Job, show: Show, clean: Clean) -> Sinks:

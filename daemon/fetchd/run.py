@@ -159,7 +159,8 @@ class Report:
 class Progress:
     """How far a Run has come: the one mutable record of it, with one writer at any time.
 
-    ``failed`` is why the last attempt failed, for as long as the Run waits for the next one. ``deadline`` is when the
+    ``bytes`` are those of all pages, ``earlier`` of them those of the pages before this one. ``failed`` is why the
+    last attempt failed, for as long as the Run waits for the next one. ``deadline`` is when the
     Run will be cut off, by the monotonic clock; None while that is not known.
     """
 
@@ -168,6 +169,7 @@ class Progress:
     pages: int = 0
     status: int | None = None
     bytes: int = 0
+    earlier: int = 0
     failed: Reason | None = None
     deadline: float | None = None
     timings: dict[str, float] = field(default_factory=dict)

@@ -14,7 +14,7 @@ import structlog
 from fetchd.clock import Clock
 from fetchd.errors import FetchError, Reason, SinkError, StoreError, UserCodeError
 from fetchd.job import Job
-from fetchd.live import GIVE_UP_AFTER, Live, LiveRuns, stack_of
+from fetchd.live import GIVE_UP_AFTER, Live, LiveRuns, Turn, stack_of
 from fetchd.run import Fetched, Outcome, Progress, Report, Run, Validators, new_run_id
 from fetchd.slots import Slots, is_full, refusal
 from fetchd.store import Memory, Store
@@ -40,16 +40,6 @@ _REASON_BY_PHASE: Final = {
 }
 _CONDITIONAL: Final = frozenset({"GET", "HEAD"})
 _NOTHING: Final = Validators()
-
-
-class Turn(Protocol):
-    """A Run's turn at its host."""
-
-    async def taken(self) -> None:
-        """Return once the host's politeness lets the Run begin."""
-
-    def release(self) -> None:
-        """Let the next one have it; once is enough."""
 
 
 class Source(Protocol):
@@ -115,8 +105,8 @@ class Runner:
         return len(self._live)
 
     @property
-    def stuck(self) -> int:
-        """How many Runs ignore that they were cancelled, and live on."""
+    def stuck(self) -> list[str]:
+        """The jobs whose Run ignores that it was cancelled, and lives on."""
         return self._live.stuck
 
     def progress(self, job: str) -> Progress | None:
@@ -135,12 +125,12 @@ class Runner:
             if not by_hand:
                 self.skip(job, slot)
             return None
-        if not by_hand and (reason := refusal(job, self._store.recall(job.name), slot, self._source.held)):
+        if not by_hand and (reason := refusal(job, self._store.recall(job.name), slot, self._held)):
             self._slots.skip(job.name, slot, reason)
             return None
         task = asyncio.current_task()
         assert task is not None
-        live = Live(Run(new_run_id(), job.name, slot), job, task)
+        live = Live(Run(new_run_id(), job.name, slot), job, task, by_hand=by_hand)
         self._live.add(live)
         try:
             ending = await self._act(live)
@@ -186,10 +176,10 @@ class Runner:
         """Fetch and hand over under the deadline; None where the slot is not to be run."""
         timer = None
         ending: _Ending | None
-        turn = None
         try:
-            turn = self._source.turn(live.job)
-            await self._wait_for_place(live, turn)
+            if not await self._wait_for_turn(live):
+                return None
+            await self._wait_for_place(live)
             timer = asyncio.get_running_loop().call_later(live.job.deadline, self._expire, live)
             ending = await self._carry_out(live)
         except asyncio.CancelledError:
@@ -198,8 +188,7 @@ class Runner:
             why = "its job was removed" if live.removed else "the daemon was stopping"
             ending = _Ending(Outcome.CANCELLED, Reason.SHUTDOWN, f"cancelled while {why}")
         finally:
-            if turn is not None:
-                turn.release()
+            self._give_place_back(live)
             if timer is not None:
                 timer.cancel()
             live.deadline = None
@@ -239,7 +228,8 @@ class Runner:
     async def _fetch_and_hand_over(self, live: Live) -> _Ending:
         """Hand over each result as it comes. A sink that does not take one is no reason to leave the others."""
         job, last, mark = live.job, self._last_result(live.job), self._mark(live.job)
-        outcome, count = Outcome.UNCHANGED, 0
+        outcome, count, carried = Outcome.UNCHANGED, 0, last.carried
+        each_page = job.pages is not None and job.pages.deliver == "each"
         refused: SinkError | None = None
         async with aclosing(self._source.results(job, live.run, live.progress, last)) as results:
             async for fetched in results:
@@ -247,11 +237,12 @@ class Runner:
                 fetched = replace(fetched, validators=replace(fetched.validators, mark=mark))
                 # A HEAD has no content that could be the same, and what a POST brings back is told each time.
                 new = fetched.delivered and (
-                    count > 1 or job.method != "GET" or fetched.body.sha256 != last.sha256 or job.pages is not None
+                    count > 1 or job.method != "GET" or fetched.body.sha256 != last.sha256 or each_page
                 )
-                if not new and fetched.validators == last.validators and fetched.carried in (None, last.carried):
+                if not new and fetched.validators == last.validators and fetched.carried in (None, carried):
                     fetched.body.close()
                     continue
+                carried = fetched.carried or carried
                 run = live.run if count == 1 else replace(live.run, id=f"{live.run.id}.{count}")
                 try:
                     await self._outbox.hand_over(run, fetched, live.progress, new=new)
@@ -291,18 +282,32 @@ class Runner:
             known = self._marks[job.name] = (job, job.mark())
         return known[1]
 
-    async def _wait_for_place(self, live: Live, turn: Turn | None) -> None:
-        """Wait for the host's turn, then until fewer Runs than the maximum are under way; the deadline begins after it.
+    def _held(self, job: Job) -> Reason | None:
+        """Return why the host of ``job`` is not to be asked; what could not be kept is no reason to call it fresh."""
+        reason = self._source.held(job)
+        return None if reason is Reason.FRESH and not self._outbox.kept(job.name) else reason
 
-        In this order: those who wait for one polite host must not take the places of all others.
+    async def _wait_for_turn(self, live: Live) -> bool:
+        """Wait for the host's turn; return whether the slot is still to be run.
+
+        It comes before the place: those who wait for one polite host must not take the places of all others.
         """
-        queued = self._clock.monotonic()
-        if turn is not None:
-            await turn.taken()
+        live.queued = self._clock.monotonic()
+        live.turn = self._source.turn(live.job)
+        if live.turn is None:
+            return True
+        await live.turn.taken()
+        if live.by_hand or not (reason := self._held(live.job)):
+            return True
+        self._slots.skip(live.job.name, live.run.slot, reason)  # the host has asked for it meanwhile
+        return False
+
+    async def _wait_for_place(self, live: Live) -> None:
+        """Wait until fewer Runs than the maximum are under way; the deadline begins after it."""
         await self._places.acquire()
         live.has_place = True
         live.began = self._clock.monotonic()
-        live.waited = live.began - queued
+        live.waited = live.began - live.queued
         live.started = self._clock.now()
         live.deadline = live.progress.deadline = live.began + live.job.deadline
 
@@ -320,6 +325,9 @@ class Runner:
         self._finish(live, _Ending(Outcome.DEADLINE_EXCEEDED, Reason.STUCK, message))
 
     def _give_place_back(self, live: Live) -> None:
+        turn, live.turn = live.turn, None
+        if turn is not None:
+            turn.release()
         if live.has_place:
             live.has_place = False
             self._places.release()

@@ -48,22 +48,32 @@ Start = Callable[[Job, datetime], Coroutine[Any, Any, object]]
 """Begins a Run of a job for a slot."""
 Skip = Callable[[Job, datetime], None]
 """Is told of a slot that found the job's Run alive."""
+Stepped = Callable[[], None]
+"""Is told that the wall's clock was stepped."""
 Missed = Callable[[Job, int], None]
 """Is told how many due slots of a job were passed over because the loop was late."""
 
 
-def _say_missed(job: Job, count: int) -> None:
+def say_missed(job: Job, count: int) -> None:
+    """Tell the log alone."""
     log.warning("slots_missed", job=job.name, count=count)
+
+
+def _nobody() -> None:
+    """Tell nobody."""
 
 
 class Scheduler:
     """Starts a Run of each job at each of its slots, at most one at a time."""
 
-    def __init__(self, start: Start, skip: Skip, clock: Clock, missed: Missed = _say_missed) -> None:
+    def __init__(
+        self, start: Start, skip: Skip, clock: Clock, missed: Missed = say_missed, stepped: Stepped = _nobody
+    ) -> None:
         self._jobs: dict[str, Job] = {}
         self._skip = skip
         self._clock = clock
         self._tell_missed = missed
+        self._tell_stepped = stepped
         self._known_offset = self._offset()
         self._starts = _Starts(lambda name, slot: start(self._jobs[name], slot))
         self._slots = MemoryJobStore()
@@ -76,11 +86,43 @@ class Scheduler:
     def start(self, jobs: Iterable[Job], missed: Mapping[str, datetime] | None = None) -> None:
         """Arm the slots of ``jobs`` and begin to dispatch; ``missed`` slots, by job, are run within a few seconds."""
         for job in jobs:
-            self._add(job)
+            self.add(job)
         self._scheduler.start()
         loop = asyncio.get_running_loop()
         for name, slot in (missed or {}).items():
             self._missed.append(loop.call_later(catch_up_after(name), self._catch_up, name, slot))
+
+    def add(self, job: Job) -> None:
+        """Arm a job that is not there yet, from its next slot on."""
+        self._jobs[job.name] = job
+        self._scheduler.add_job(
+            _never_called,
+            trigger=self._trigger(job),
+            id=job.name,
+            name=job.name,
+            max_instances=1,
+            coalesce=True,
+            misfire_grace_time=None,
+        )
+
+    def replace(self, job: Job) -> None:
+        """Let ``job`` take the place of the one of its name, from the next slot on.
+
+        A job whose schedule is the same keeps its entry: to arm it anew at each reload would put off a slot that is
+        due, for ever if reloads come often.
+        """
+        before, self._jobs[job.name] = self._jobs[job.name], job
+        if _when(before) == _when(job):
+            return
+        trigger = self._trigger(job)
+        following = trigger.get_next_fire_time(None, self._clock.now())
+        self._scheduler.modify_job(job.name, trigger=trigger, next_run_time=following)
+
+    def remove(self, name: str) -> None:
+        """Dispatch no further slot of a job. Its Run, if one is alive, is not touched."""
+        self._scheduler.remove_job(name)
+        self._starts.forget(name)
+        del self._jobs[name]
 
     def pause(self) -> None:
         """Dispatch no further slots."""
@@ -99,6 +141,7 @@ class Scheduler:
             stepped = offset - self._known_offset
             if abs(stepped) > STEP:
                 log.warning("clock_stepped", seconds=round(stepped, 3), jobs=len(self._jobs))
+                self._tell_stepped()
                 await self._rearm()
             elif (late := self.late()) > LATE:
                 log.error("scheduler_stalled", late_s=round(late, 3))
@@ -128,26 +171,17 @@ class Scheduler:
         self._scheduler.shutdown(wait=False)
         await asyncio.sleep(0)  # the shutdown happens in the loop's next turn
 
-    def _add(self, job: Job) -> None:
-        self._jobs[job.name] = job
+    def _trigger(self, job: Job) -> _DueSlots:
         schedule = schedule_of(job)
-        self._scheduler.add_job(
-            _never_called,
-            trigger=_DueSlots(schedule, partial(self._passed_over, job, schedule)),
-            id=job.name,
-            name=job.name,
-            max_instances=1,
-            coalesce=True,
-            misfire_grace_time=None,
-        )
+        return _DueSlots(schedule, partial(self._passed_over, job.name, schedule))
 
     def _offset(self) -> float:
         return self._clock.now().timestamp() - self._clock.monotonic()
 
-    def _passed_over(self, job: Job, schedule: Schedule, slot: datetime, given: datetime) -> None:
+    def _passed_over(self, name: str, schedule: Schedule, slot: datetime, given: datetime) -> None:
         # After a step of the clock nothing was missed: the slots between were never lived through.
         if abs(self._offset() - self._known_offset) <= STEP:
-            self._tell_missed(job, 1 + schedule.between(slot, given))
+            self._tell_missed(self._jobs[name], 1 + schedule.between(slot, given))
 
     async def _rearm(self) -> None:
         """Give each job its next slot by the clock as it is now."""
@@ -208,11 +242,14 @@ class _Starts(BaseExecutor):  # type: ignore[misc]
         self._tasks: set[asyncio.Task[object]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def forget(self) -> None:
-        """Start none of the Runs that are due but not started."""
-        while self._due:
-            name, _ = self._due.popleft()
-            self._run_job_success(name, [])
+    def forget(self, job: str | None = None) -> None:
+        """Start none of the Runs that are due but not started, of one job or of all."""
+        due, self._due = self._due, deque[tuple[str, datetime]]()
+        for name, slot in due:
+            if job in (None, name):
+                self._run_job_success(name, [])
+            else:
+                self._due.append((name, slot))
 
     def _do_submit_job(self, job: Any, run_times: list[datetime]) -> None:
         if self._loop is None:
@@ -260,6 +297,11 @@ def missed_slot(job: Job, last: datetime | None, now: datetime) -> datetime | No
         return None
     soon = coming is not None and coming <= now + timedelta(seconds=catch_up_after(job.name))
     return None if soon else slot
+
+
+def _when(job: Job) -> tuple[object, ...]:
+    """Return what decides on the slots of a job of a given name."""
+    return (job.cron, job.timezone) if job.cron else (job.interval,)
 
 
 def _never_called() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
@@ -19,6 +20,10 @@ INLINE: Final = "inline"
 """The origin of a secret that is written in the configuration file itself."""
 LONGEST: Final = 2**20
 """Bytes of a secret at the most: a path that leads to a device shall not fill the memory."""
+EARLIER_KEPT: Final = 10_000
+"""Secrets that are taken out although they were replaced; a daemon that rotates them for years forgets the oldest."""
+PASSING_KEPT: Final = 4096
+"""Secrets known at one time of those that come up while the daemon runs."""
 SHORTEST_SEARCHED: Final = 4
 """Shorter secrets are masked where they are shown as values, but not hunted in free text, which they would shred."""
 
@@ -45,14 +50,19 @@ class SecretSource:
             if value is None:
                 raise ValueError(f"the environment variable {name} is not set")
         else:
-            value = self._file(self._path(kind, name))
+            value = self._file(self.path(kind, name))
         if not value:
             raise ValueError(f"the {kind} {name} is empty")
         if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
             raise ValueError(f"the {kind} {name} is not UTF-8 text")
         return value
 
-    def _path(self, kind: str, name: str) -> Path:
+    def path(self, kind: str, name: str) -> Path:
+        """Return the file that a secret of ``kind`` ``file`` or ``credential`` is in.
+
+        Raises:
+            ValueError: there can be none; the message names the remedy.
+        """
         if kind == "file":
             return self.folder / name
         folder = self.environment.get("CREDENTIALS_DIRECTORY")
@@ -155,23 +165,93 @@ def is_sensitive(name: str) -> bool:
     return bool(_SENSITIVE.search(name))
 
 
+class Passing:
+    """Secrets that come up while the daemon runs, such as tokens: thousands of them, each there for an hour.
+
+    To learn one costs nothing, and what it costs to look for them grows with the text alone: there is no pattern that
+    would have to be put together anew.
+    """
+
+    def __init__(self, most: int = PASSING_KEPT) -> None:
+        self._most = most
+        self._words: dict[str, None] = {}
+        self._by_start: dict[str, tuple[str, ...]] = {}
+
+    def add(self, secret: str) -> None:
+        """Learn ``secret``, also as part of an address; forget the oldest when there are too many."""
+        for word in {secret, quote(secret, safe="")}:
+            if len(word) < SHORTEST_SEARCHED:
+                continue
+            if word in self._words:
+                del self._words[word]
+            else:
+                start = word[:SHORTEST_SEARCHED]
+                same = (word, *self._by_start.get(start, ()))
+                self._by_start[start] = tuple(sorted(same, key=len, reverse=True))
+            self._words[word] = None
+        while len(self._words) > self._most:
+            self._forget(next(iter(self._words)))
+
+    def clean(self, text: str) -> str:
+        """Return ``text`` with each secret replaced. It may be called from any thread."""
+        starts = self._by_start
+        if not starts:
+            return text
+        kept: list[str] = []
+        done = 0
+        for place in range(len(text) - SHORTEST_SEARCHED + 1):
+            words = starts.get(text[place : place + SHORTEST_SEARCHED])
+            if words is None or place < done:
+                continue
+            if word := next((word for word in words if text.startswith(word, place)), None):
+                kept += [text[done:place], MASK]
+                done = place + len(word)
+        return "".join([*kept, text[done:]])
+
+    def _forget(self, word: str) -> None:
+        del self._words[word]
+        start = word[:SHORTEST_SEARCHED]
+        if left := tuple(other for other in self._by_start[start] if other != word):
+            self._by_start[start] = left
+        else:
+            del self._by_start[start]
+
+
 class Redactor:
     """Takes secrets out of any value that is about to be shown."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        words = {word for word in secrets if len(word) >= SHORTEST_SEARCHED}
-        self._pattern = re.compile(_any_of(words, levels=6)) if words else None
+        self._passing = Passing()
+        self._words: dict[str, None] = {}
+        self._pattern: re.Pattern[str] | None = None
+        self._idle = True
+        self.learn(secrets)
+
+    def learn(self, secrets: Iterable[str]) -> None:
+        """Take ``secrets`` out too, from here on; what was one before remains one. It may be called from any thread."""
+        words = dict.fromkeys(word for word in secrets if len(word) >= SHORTEST_SEARCHED)
+        if words.keys() <= self._words.keys():
+            return
+        earlier = [word for word in self._words if word not in words]
+        known = dict.fromkeys(earlier[-EARLIER_KEPT:]) | words
+        self._pattern = re.compile(_any_of(known, levels=6))
+        self._idle = False
+        self._words = known
+
+    def note(self, secret: str) -> None:
+        """Take ``secret`` out too, one of many that come and go while the daemon runs; the newest of them are known."""
+        self._passing.add(secret)
+        self._idle = False
 
     def __call__(self, value: Any) -> Any:
         """Return ``value`` with each secret replaced; texts, and texts within lists, tuples and tables."""
-        if self._pattern is None:
+        if self._idle:
             return value
         return self._clean(value)
 
     def _clean(self, value: Any) -> Any:
-        assert self._pattern is not None
         if isinstance(value, str):
-            return self._pattern.sub(MASK, value)
+            return self._passing.clean(value if self._pattern is None else self._pattern.sub(MASK, value))
         if isinstance(value, Mapping):
             return {self._clean(key): self._clean(item) for key, item in value.items()}
         if isinstance(value, list | tuple):

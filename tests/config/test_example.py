@@ -9,14 +9,19 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
+import trustme
+
 from fetchd.config import load, schema
 
 EXAMPLE: Final = Path(__file__).parents[2] / "config.example.toml"
 SETTING: Final = re.compile(r"^# (?=\[|[a-z_]+ = )", re.MULTILINE)
-NAMED: Final = {"jobs": "job", "hosts": "host"}
+NAMED: Final = {"jobs": "job", "hosts": "host", "notifiers": "notifier"}
 """Tables of tables whose names the user chooses, and what each of those is."""
 ENVIRONMENT: Final = {
     "HOME": "/home/somebody",
+    **dict.fromkeys(("CHAT_URL", "REPORT_PING"), "https://example.com/s3cret"),
+    "KEY_PASSWORD": "s3cret",
+    "MAIL_URL": "mailto://me:s3cret@example.com",
     **dict.fromkeys(("REPORT_KEY", "REPORT_TOKEN", "SEARCH_PASSWORD", "LOGIN_PASSWORD", "PGPASSWORD"), "s3cret"),
 }
 
@@ -88,6 +93,11 @@ def test_it_loads_with_everything_that_it_shows(tmp_path: Path) -> None:
     """Whatever comment mark is taken away, the file stays right."""
     path = tmp_path / "config.toml"
     path.write_text(uncommented(), encoding="utf-8")
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    client = authority.issue_cert("client.example.com")
+    client.cert_chain_pems[0].write_to_path(tmp_path / "client.pem")
+    client.private_key_pem.write_to_path(tmp_path / "client.key")
     config = load(path, environment=ENVIRONMENT, functions=False)
     assert len(config.jobs["everywhere"].sinks) == 5
 
@@ -102,7 +112,7 @@ def test_it_shows_the_built_in_values() -> None:
     examples = shown()
     for place, defaults in keys().items():
         known = [default for default in defaults if default is not None]
-        if not known or place in {"job.sinks", "job.params", "job.expect"}:
+        if not known or place in {"job.sinks", "job.params", "job.expect", "defaults.alerts", "defaults.tls"}:
             continue
         right = [value in known for value in examples[place]]
         # Jobs show other values as well; what they can have by default must still be there.

@@ -18,7 +18,7 @@ deadline = "1m"
 timeout = { connect = "2s", read = "20s" }
 headers = { Accept = "text/csv", X-Team = "ops" }
 [jobs.rates]
-url = "https://me:pw-canary@h.example/v1?key=query-canary"
+url = "https://h.example/v1?key=query-canary"
 interval = "15s"
 headers = { accept = "application/json", X-Key = { env = "TOKEN" } }
 params = { page = "param-canary" }
@@ -37,7 +37,7 @@ url = "https://h.example/"
 method = "POST"
 json = { password = "json-canary" }
 [jobs.form]
-url = "https://h.example/"
+url = "https://me:pw-canary@h.example/"
 method = "PUT"
 form = { a = "form-canary" }
 [jobs.hook]
@@ -74,6 +74,24 @@ def test_every_value_has_its_origin(tmp_path: Path) -> None:
         "backlog": ("1000", "built-in"),
         "backlog_size": ('"100MiB"', "built-in"),
         "catch_up": ("false", "built-in"),
+        "retry.on": ("[]", "built-in"),
+        "retry.first": ('"500ms"', "built-in"),
+        "retry.longest": ('"10s"', "built-in"),
+        "retry.unsafe": ("false", "built-in"),
+        "retry.longest_retry_after": ('"1h"', "built-in"),
+        "backoff.after": ("0", "built-in"),
+        "backoff.factor": ("2.0", "built-in"),
+        "backoff.longest": ('"1h"', "built-in"),
+        "proxy": ('""', "built-in"),
+        "ip": ('"any"', "built-in"),
+        "deny_private": ("false", "built-in"),
+        "tls.verify": ("true", "built-in"),
+        "respect_cache_control": ("false", "built-in"),
+        "longest_fresh": ('"1d"', "built-in"),
+        "alerts.after": ("3", "built-in"),
+        "alerts.overdue": ("true", "built-in"),
+        "alerts.recovery": ("true", "built-in"),
+        "alerts.reminder": ('"4h"', "built-in"),
         "headers.X-Team": ("[redacted]", "config.toml:4 [defaults]"),
         "headers.accept": ('"application/json"', "config.toml:8"),
         "headers.X-Key": ("[redacted: env TOKEN]", "config.toml:8"),

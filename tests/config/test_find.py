@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from fetchd.config import find, ignored_environment
-from fetchd.config.environment import state_folder
 from fetchd.errors import ConfigError
+from fetchd.whereabouts import state_folder
 
 
 def touch(path: Path) -> Path:

@@ -11,6 +11,8 @@ import pytest
 from tests.config.files import loaded, refused
 
 KINDS = "the kinds are command, function, file, sqlite, webhook"
+AUTHS = "the kinds are basic, bearer, api_key, digest, oauth2"
+ALL = "alerts, daemon, defaults, dns, hosts, jobs, log, maintenance, notifiers"
 NAME_RULE = 'a name has 1 to 64 letters, digits, ".", "_" and "-", and begins with a letter or a digit'
 NO_MODULE = "cannot import fetchd.nowhere: ModuleNotFoundError: No module named 'fetchd.nowhere'"
 REMEDY = "; is its folder in daemon.python_path?"
@@ -24,7 +26,7 @@ TABLES = [
     ("[[jobs]]\n", ["1: jobs: must be a table"]),
     ("[jobs]\na = 3\n", ["2: jobs.a: must be a table"]),
     (f"[job.b]\n{JOB}", ['1: job: unknown key; did you mean "jobs"?']),
-    (f"x = 1\n{JOB}", ["1: x: unknown key; the keys here are daemon, defaults, dns, hosts, jobs, log"]),
+    (f"x = 1\n{JOB}", [f"1: x: unknown key; the keys here are {ALL}"]),
     (f"daemon = true\n{JOB}", ["1: daemon: must be a table"]),
     (f"hosts = []\n{JOB}", ["1: hosts: must be a table"]),
     (f"[hosts]\nx = 1\n{JOB}", ["2: hosts.x: must be a table"]),
@@ -59,7 +61,10 @@ TYPES = [
     (f"{JOB}expect.status = [\n  200,\n  99,\n]\n", "5: jobs.a.expect.status[1]: must be at least 100"),
     (f"{JOB}expect.content_type = 1\n", "3: jobs.a.expect.content_type: must be a text"),
     (f"{JOB}headers = 1\n", "3: jobs.a.headers: must be a table"),
-    (f'{JOB}method = "DELETE"\n', '3: jobs.a.method: must be "GET", "HEAD", "POST" or "PUT"'),
+    (
+        f'{JOB}method = "TRACE"\n',
+        '3: jobs.a.method: must be "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE" or "OPTIONS"',
+    ),
     (
         f"{JOB}params = {{ page = 1 }}\n",
         '3: jobs.a.params.page: write a text, or { env = "NAME" }, { file = "path" } or { credential = "NAME" }',
@@ -168,11 +173,11 @@ REQUESTS = [
     ),
     (f'{JOB}headers = {{ X-A = "1", x-a = "2" }}\n', "3: jobs.a.headers: X-A and x-a are the same header"),
     (f"{JOB}auth = 1\n", "3: jobs.a.auth: must be a table"),
-    (f'{JOB}auth = {{ token = "x" }}\n', "3: jobs.a.auth.kind: is missing; the kinds are basic, bearer"),
-    (f'{JOB}auth = {{ kind = "digest" }}\n', "3: jobs.a.auth.kind: unknown kind; the kinds are basic, bearer"),
+    (f'{JOB}auth = {{ token = "x" }}\n', f"3: jobs.a.auth.kind: is missing; {AUTHS}"),
+    (f'{JOB}auth = {{ kind = "ntlm" }}\n', f"3: jobs.a.auth.kind: unknown kind; {AUTHS}"),
     (
         f'{JOB}auth = {{ kind = "baerer" }}\n',
-        '3: jobs.a.auth.kind: unknown kind; did you mean "bearer"? (the kinds are basic, bearer)',
+        f'3: jobs.a.auth.kind: unknown kind; did you mean "bearer"? ({AUTHS})',
     ),
     (f'{JOB}auth = {{ kind = "bearer" }}\n', "3: jobs.a.auth.token: is missing"),
     (
@@ -278,7 +283,7 @@ def test_a_job_does_not_name_itself(tmp_path: Path) -> None:
     """The table's header is the name; a second one would contradict it."""
     (finding,) = refused(tmp_path, f'{JOB}name = "b"\n')
     assert finding.startswith(
-        "3: jobs.a.name: unknown key; the keys here are allow_insecure_redirects, auth, backlog, backlog_size, body,"
+        "3: jobs.a.name: unknown key; the keys here are alerts, allow_insecure_redirects, auth, backlog, backlog_size,"
     )
 
 

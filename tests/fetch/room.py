@@ -18,14 +18,20 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import httpx
+from aiohttp.abc import AbstractResolver
 
 from fetchd.body import MemoryBudget
+from fetchd.clock import SystemClock
 from fetchd.errors import FetchError
-from fetchd.fetch.client import GuardedClient, tls_context
+from fetchd.fetch.client import GuardedClient
 from fetchd.fetch.exchange import Limits
 from fetchd.fetch.fetcher import Fetcher
+from fetchd.fetch.hosts import HostLimits, Hosts
+from fetchd.fetch.proxies import NO_PROXIES, Proxies
 from fetchd.fetch.resolver import Names, Resolver
+from fetchd.fetch.retry import Pace
 from fetchd.fetch.spool import Spool
+from fetchd.fetch.tls import Contexts, tls_context
 from fetchd.fetch.transport import Transport
 from fetchd.job import Job
 from fetchd.run import Fetched, Progress, Run
@@ -56,11 +62,19 @@ def patient(url: str) -> Job:
 
 
 def fetcher_over(
-    transport: httpx.AsyncBaseTransport, folder: Path | None = None, jitter: Callable[[], float] = lambda: 0.0
+    transport: httpx.AsyncBaseTransport,
+    folder: Path | None = None,
+    jitter: Callable[[], float] = lambda: 0.0,
+    hosts: Hosts | None = None,
 ) -> Fetcher:
     """Return a Fetcher that waits for no time between attempts, and spools bodies above 1 MiB to ``folder``."""
     folder = folder or Path(tempfile.gettempdir())
-    return Fetcher(transport, Spool(folder, MIB, MemoryBudget(64 * MIB)), Workers(), jitter=jitter)
+    return Fetcher(transport, Spool(folder, MIB, MemoryBudget(64 * MIB)), Workers(), hosts, pace=Pace(jitter=jitter))
+
+
+def hosts_of(max_concurrent: Mapping[str, int]) -> Hosts:
+    """Return hosts that take so many exchanges at one time."""
+    return Hosts({name: HostLimits(most) for name, most in max_concurrent.items()}, SystemClock())
 
 
 _tls = cache(tls_context)  # to read the system's certificates takes longer than most tests
@@ -68,11 +82,18 @@ _tls = cache(tls_context)  # to read the system's certificates takes longer than
 
 @asynccontextmanager
 async def connections(
-    names: Names | None = None, ca_file: Path | None = None, max_concurrent: Mapping[str, int] = MappingProxyType({})
+    names: Names | None = None,
+    ca_file: Path | None = None,
+    max_concurrent: Mapping[str, int] = MappingProxyType({}),
+    hosts: Hosts | None = None,
+    proxies: Proxies = NO_PROXIES,
+    ask: AbstractResolver | None = None,
 ) -> AsyncIterator[Transport]:
     """Give real connections, as `open_transport` does."""
-    resolver = Resolver(names or Names())
-    transport = Transport(tls=_tls(ca_file), resolver=resolver, max_concurrent=max_concurrent)
+    resolver = Resolver(names or Names(), ask)
+    contexts = Contexts(_tls(ca_file), ca_file)
+    limits = hosts or hosts_of(max_concurrent)
+    transport = Transport(contexts=contexts, resolver=resolver, hosts=limits, proxies=proxies)
     try:
         yield transport
     finally:
@@ -83,8 +104,9 @@ async def connections(
 @asynccontextmanager
 async def fetching(folder: Path | None = None, **options: Any) -> AsyncIterator[Fetcher]:
     """Give a Fetcher over real connections; ``options`` are theirs."""
-    async with connections(**options) as transport:
-        yield fetcher_over(transport, folder)
+    hosts = options.pop("hosts", None) or hosts_of(options.pop("max_concurrent", {}))
+    async with connections(**options, hosts=hosts) as transport:
+        yield fetcher_over(transport, folder, hosts=hosts)
 
 
 @asynccontextmanager

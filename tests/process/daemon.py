@@ -35,7 +35,7 @@ class Daemon:
         self.folder = folder
         self.state = folder / "state"
         self.config = folder / "fetchd.toml"
-        self.config.write_text(f'[daemon]\nstate_dir = "state"\n{config}')
+        self.write(config)
         self._environment = {**os.environ, "PYTHONPATH": PATHS, **(environment or {})}
         self._arguments = arguments
         self._changed = threading.Condition()
@@ -58,6 +58,11 @@ class Daemon:
             self._reader.join(PATIENCE)
             assert self.process.stderr is not None
             self.process.stderr.close()
+
+    def write(self, config: str) -> None:
+        """Write the configuration; without an address to serve a page at, unless it names one."""
+        quiet = "" if "listen" in config else 'listen = ""\n'
+        self.config.write_text(f'[daemon]\nstate_dir = "state"\n{quiet}{config}')
 
     def start(self) -> None:
         """Start the process, without waiting for anything."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,12 @@ def delivery(
         body=body,
     )
     return Delivery(id=id, job=job, run="r1", slot=SLOT, sink="target", fetched=fetched)
+
+
+def records(*values: object, id: str = "d1", **parts: Any) -> Delivery:
+    """Return a delivery made of records, one on each line."""
+    content = b"".join(json.dumps(value).encode() + b"\n" for value in values)
+    return delivery(content, id=id, content_type="application/x-ndjson", **parts)
 
 
 async def refuse(_outgoing: Outgoing) -> int:

@@ -18,12 +18,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from fetchd.body import Body
 from fetchd.errors import SinkError
 from fetchd.run import Delivery
 from fetchd.sinks.content import json_of, text_of
 from fetchd.sinks.file import LEFT_AFTER, PIECE, FileSink
 from tests.processes import descriptors, until
-from tests.sinks.made import delivery, options, resources
+from tests.sinks.made import delivery, options, records, resources
 
 
 def sink(out: Path, path: str, **values: str) -> FileSink:
@@ -420,3 +421,59 @@ class TestAgain:
     async def test_a_device_has_no_lines(self) -> None:
         """It is written to, whatever was there."""
         await FileSink(options("file", path="/dev/null", mode="append"), resources(Path("/tmp"))).deliver(self.lane(1))
+
+
+class TestRecords:
+    """Each record as a line."""
+
+    async def test_a_line_tells_its_record_and_its_delivery(self, tmp_path: Path) -> None:
+        """As that of a whole result does; numbers keep every digit."""
+        given = records({"id": 1}, "x")
+        given.fetched.body.close()
+        given = replace(given, fetched=replace(given.fetched, body=Body.of(b'{"p": 1.10}\n"x"\nno JSON\n\n')))
+        await sink(tmp_path, "x.jsonl", mode="append").deliver(given)
+        lines = (tmp_path / "x.jsonl").read_text().splitlines()
+        assert '"body": {"p": 1.10}}' in lines[0]
+        told = [json.loads(line) for line in lines]
+        assert [(line["delivery"], line["record"], line["job"]) for line in told] == [
+            ("d1", number, "rates") for number in (1, 2, 3)
+        ]
+        assert [line["body"] for line in told[1:]] == ["x", "no JSON"]
+
+    async def test_replaced_files_hold_the_lines_alone(self, tmp_path: Path) -> None:
+        """JSON Lines, as every program reads them."""
+        await sink(tmp_path, "x.jsonl").deliver(records(1, 2))
+        assert (tmp_path / "x.jsonl").read_bytes() == b"1\n2\n"
+
+    async def test_a_delivery_that_is_there_to_its_last_record_is_there(self, tmp_path: Path) -> None:
+        """One that a crash has cut short is written again, whole: at least once."""
+        target = sink(tmp_path, "log", mode="append")
+        first, second = (replace(records(1, 2, 3, id=f"{number:05}-target"), run=f"{number:05}") for number in (1, 2))
+        await target.deliver(first)
+        await target.deliver(second)
+        whole = (tmp_path / "log").read_bytes()
+        for again in (second, first):
+            await target.deliver(replace(again, attempt=2))
+            assert (tmp_path / "log").read_bytes() == whole
+        lines = whole.splitlines(keepends=True)
+        (tmp_path / "log").write_bytes(b"".join(lines[:5]))
+        await target.deliver(replace(second, attempt=2))
+        assert (tmp_path / "log").read_bytes() == b"".join(lines[:5] + lines[3:])
+
+    async def test_many_small_records_are_written_in_pieces(self, tmp_path: Path) -> None:
+        """Their lines are a hundred times longer than they are: all at once they would fill the memory."""
+        count = PIECE // 50
+        await sink(tmp_path, "log", mode="append").deliver(records(*range(count)))
+        assert (tmp_path / "log").stat().st_size > 3 * PIECE
+        with open(tmp_path / "log", "rb") as file:
+            assert sum(1 for _ in file) == count
+
+
+async def test_records_that_do_not_all_fit_leave_nothing(small_disk: Path) -> None:
+    """Half of them would look like all of them."""
+    target = sink(small_disk, "x", mode="append")
+    await target.deliver(records(1))
+    before = (small_disk / "x").read_bytes()
+    with pytest.raises(SinkError, match="No space left on device"):
+        await target.deliver(records(*range(1000)))
+    assert (small_disk / "x").read_bytes() == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,8 @@ from fetchd.errors import FetchError, Reason, SinkError
 from fetchd.job import Timeouts
 from fetchd.secret import SecretSource
 from fetchd.sinks import Outgoing
-from fetchd.sinks.webhook import WebhookOptions, WebhookSink
-from tests.sinks.made import delivery, options, resources
+from fetchd.sinks.webhook import BATCH_BYTES, WebhookOptions, WebhookSink
+from tests.sinks.made import delivery, options, records, resources
 
 
 class Receiver:
@@ -20,14 +21,14 @@ class Receiver:
 
     def __init__(self, answer: int | FetchError = 204) -> None:
         self.sent: list[Outgoing] = []
-        self._answer = answer
+        self.answer = answer
 
     async def send(self, outgoing: Outgoing) -> int:
         """Take a request."""
         self.sent.append(outgoing)
-        if isinstance(self._answer, FetchError):
-            raise self._answer
-        return self._answer
+        if isinstance(self.answer, FetchError):
+            raise self.answer
+        return self.answer
 
 
 def sink(receiver: Receiver, **values: object) -> WebhookSink:
@@ -149,3 +150,69 @@ def test_secrets_are_read_where_they_are(tmp_path: Path) -> None:
     raw = {"kind": "webhook", "url": {"env": "HOOK"}}
     assert WebhookOptions.model_validate(raw, context={"secrets": source}).url.reveal() == "http://x/"
     assert WebhookOptions.model_validate(raw).url.reveal() == ""
+
+
+class TestBatches:
+    """Records, several in a request."""
+
+    @staticmethod
+    def told(receiver: Receiver) -> list[tuple[str, object]]:
+        """Return the keys and the contents of what was sent."""
+        assert all(outgoing.headers["Content-Type"] == "application/json" for outgoing in receiver.sent)
+        contents = [outgoing.body.content or b"" for outgoing in receiver.sent]
+        return [
+            (outgoing.headers["Idempotency-Key"], json.loads(content))
+            for outgoing, content in zip(receiver.sent, contents, strict=True)
+        ]
+
+    async def test_records_come_as_arrays(self) -> None:
+        """Each array with a key of its own, and all of them with the delivery's id."""
+        receiver = Receiver()
+        await sink(receiver, batch=2).deliver(records(1, {"a": "\n"}, 3))
+        assert self.told(receiver) == [("d1-1", [1, {"a": "\n"}]), ("d1-2", [3])]
+        assert {outgoing.headers["X-Fetchd-Delivery"] for outgoing in receiver.sent} == {"d1"}
+
+    @pytest.mark.parametrize("values", [{}, {"batch": 2}])
+    async def test_what_has_no_records_goes_as_it_is(self, values: dict[str, int]) -> None:
+        """And so do records where no batch is asked for: as lines."""
+        receiver = Receiver()
+        given = delivery() if values else records(1, 2, 3)
+        await sink(receiver, **values).deliver(given)
+        assert receiver.sent[0].body is given.fetched.body
+        assert receiver.sent[0].headers["Idempotency-Key"] == "d1"
+
+    async def test_a_further_try_goes_on_where_the_last_one_ended(self) -> None:
+        """What was taken is not sent again; another delivery begins with its own first batch."""
+        receiver = Receiver()
+
+        async def send(outgoing: Outgoing) -> int:
+            receiver.answer = 503 if len(receiver.sent) == 1 else 204
+            return await receiver.send(outgoing)
+
+        target = WebhookSink(options("webhook", url="https://receiver.test/", batch=1), resources(Path(), send=send))
+        given = records(1, 2, 3)
+        with pytest.raises(SinkError, match="503"):
+            await target.deliver(given)
+        await target.deliver(given)
+        await target.deliver(records(9, id="d2"))
+        assert [key for key, _ in self.told(receiver)] == ["d1-1", "d1-2", "d1-2", "d1-3", "d2-1"]
+
+    async def test_a_batch_is_made_in_memory_and_bounded(self, tmp_path: Path) -> None:
+        """A spooled result is not: large records come in fewer than asked for, whatever pieces the file is read in."""
+        big = records(*["x" * 400_000] * 7)
+        spooled = tmp_path / "spooled"
+        spooled.write_bytes(await big.fetched.body.read())
+        receiver = Receiver()
+        await sink(receiver, batch=100).deliver(delivery(spooled, content_type="application/x-ndjson"))
+        assert [[len(record) for record in content] for _, content in self.told(receiver)] == [  # type: ignore[attr-defined]
+            [400_000] * 3,
+            [400_000] * 3,
+            [400_000],
+        ]
+        assert max(outgoing.body.size for outgoing in receiver.sent) < 2 * BATCH_BYTES
+
+    @pytest.mark.parametrize("batch", [0, -1, 100_001])
+    def test_a_batch_holds_something(self, batch: int) -> None:
+        """And not without end."""
+        with pytest.raises(ValidationError):
+            options("webhook", url="http://x/", batch=batch)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from fetchd.config.environment import ignored_environment
-from fetchd.config.explain import Explained, Row, explain
-from fetchd.config.find import find
+from fetchd.config.explain import Explained, Row, explain, values_of
 from fetchd.config.load import load
 from fetchd.config.model import Config, Daemon, Dns, Host, Log
 from fetchd.config.schema import schema
+from fetchd.whereabouts import find
 
 __all__ = [
     "Config",
@@ -22,4 +22,5 @@ __all__ = [
     "ignored_environment",
     "load",
     "schema",
+    "values_of",
 ]

@@ -44,7 +44,15 @@ def read(path: Path) -> Document:
     Raises:
         ConfigError: it cannot be read, or is not TOML.
     """
-    content = _content(path)
+    return parsed(path, content_of(path))
+
+
+def parsed(path: Path, content: bytes) -> Document:
+    """Return what ``content``, read from the file at ``path``, says.
+
+    Raises:
+        ConfigError: it is not TOML.
+    """
     try:
         text = content.decode("utf-8-sig").replace("\r\n", "\n")
         data = tomllib.loads(text)
@@ -59,7 +67,12 @@ def read(path: Path) -> Document:
     return Document(path, text, data)
 
 
-def _content(path: Path) -> bytes:
+def content_of(path: Path) -> bytes:
+    """Return what is in the file at ``path``.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
     try:
         return path.read_bytes()
     except OSError as error:

@@ -14,7 +14,8 @@ from fetchd.config.lines import KeyPath
 from fetchd.config.load import build, defaults_of
 from fetchd.config.written import key_text, toml_value
 from fetchd.errors import ConfigError, Finding
-from fetchd.job import Job, Policy, public_url
+from fetchd.fetch.auth import OAuth2Auth
+from fetchd.job import ENVIRONMENT, Job, Policy, public_url
 from fetchd.secret import INLINE, MASK, Secret
 
 _OF_A_URL: Final = ("method", "params", "expect")
@@ -53,14 +54,22 @@ def explain(path: Path, name: str, *, environment: Mapping[str, str]) -> Explain
     return Explained(job, rows)
 
 
+def values_of(job: Job) -> list[tuple[str, str]]:
+    """Return what counts for ``job``, whatever its file says by now: each key, and the value as it would be written."""
+    return [(key_text(place), _written(value)) for place, value in _leaves(_shown(job))]
+
+
 def _shown(job: Job) -> dict[str, Any]:
     """Return the values of ``job`` that count, by key, fit to be shown: what it fetches first, its sinks last."""
     values = job.model_dump(mode="json", by_alias=True, exclude={"name"}, exclude_none=True)
-    for key in _OF_A_URL if job.collect else ():
+    for key in _without_effect(job):
         del values[key]
-    del values["interval" if job.cron else "timezone"]
     if job.url is not None:
         values["url"] = _address(job.url)
+    if isinstance(job.auth, OAuth2Auth):
+        values["auth"]["token_url"] = _address(job.auth.token_url)
+    if job.proxy.reveal() in ("", ENVIRONMENT):
+        values["proxy"] = job.proxy.reveal()
     if "json" in values:
         values["json"] = MASK
     for header, value in job.headers.items():
@@ -71,6 +80,17 @@ def _shown(job: Job) -> dict[str, Any]:
     policy = {key: values.pop(key) for key in Policy.model_fields if key in values}
     sinks = values.pop("sinks")
     return {**values, **policy, "sinks": sinks}
+
+
+def _without_effect(job: Job) -> Iterator[str]:
+    """Yield the keys that mean nothing for ``job``: to show them would suggest that they did."""
+    if job.collect:
+        yield from _OF_A_URL
+    yield "interval" if job.cron else "timezone"
+    if job.parse == "json" and not (job.extract or job.split or job.unique):
+        yield "parse"
+    if job.parse != "csv":
+        yield "delimiter"
 
 
 def _address(url: Secret) -> str:

@@ -9,7 +9,8 @@ from urllib.parse import SplitResult, quote, unquote, unquote_plus, urlsplit
 
 from pydantic import BaseModel
 
-from fetchd.fetch.auth import basic
+from fetchd.fetch.auth import OAuth2Auth, basic
+from fetchd.fetch.placeholders import around
 from fetchd.job import Auth
 from fetchd.secret import INLINE, Secret, is_sensitive
 
@@ -33,6 +34,8 @@ def hidden_texts(value: Any) -> Iterator[str]:
             yield from _field(key, item)
         if isinstance(value, Auth):
             yield from (header.partition(" ")[2] for header in value.headers().values())
+        if isinstance(value, OAuth2Auth) and (client := value.client()):
+            yield client.partition(" ")[2]
     elif isinstance(value, Mapping):
         for item in value.values():
             yield from hidden_texts(item)
@@ -46,9 +49,9 @@ def _field(key: str, value: Any) -> Iterator[str]:
         yield from _named(value or {})
     elif key == "json_body":
         yield from _json(value)
-    elif key == "url" and _is_inline(value):
+    elif key in {"url", "token_url", "proxy"} and _is_inline(value):
         yield from _in_address(value.reveal())
-    elif key in {"body", "username"} and _is_inline(value):
+    elif key in {"body", "username", "client_id"} and _is_inline(value):
         return  # what is written there in the clear is none
     else:
         yield from hidden_texts(value)
@@ -65,8 +68,9 @@ def _secret(secret: Secret) -> Iterator[str]:
     yield quote(text, safe="")
     if secret.origin != INLINE and (parts := _split(text)):
         yield from _words(parts, every=True)
-        if path := parts.path.rstrip("/"):
-            yield from (path, unquote(path), quote(path, safe=_IN_PATHS))
+        for piece in around(parts.path):  # what is between placeholders is what a filled path still shows
+            if path := piece.rstrip("/"):
+                yield from (path, unquote(path), quote(path, safe=_IN_PATHS))
 
 
 def _in_address(text: str) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fetchd.job import Job, Policy, Timeouts
+from fetchd.job import Alerting, Job, Policy, Timeouts
 from fetchd.secret import Secret
 
 
@@ -14,6 +14,8 @@ def inherited(own: Job, defaults: Policy) -> dict[str, Any]:
     taken = {key: getattr(defaults, key) for key in defaults.model_fields_set if key not in written}
     if "timeout" in written and "timeout" in defaults.model_fields_set:
         taken["timeout"] = _phases(own.timeout, defaults.timeout)
+    if "alerts" in written and "alerts" in defaults.model_fields_set:
+        taken["alerts"] = _alerts(own.alerts, defaults.alerts)
     if defaults.headers and (own.headers or own.auth):
         taken["headers"] = _headers(own, defaults.headers)
     if own.cron is not None:
@@ -25,10 +27,14 @@ def _phases(own: Timeouts, base: Timeouts) -> Timeouts:
     return base.model_copy(update={phase: getattr(own, phase) for phase in own.model_fields_set})
 
 
+def _alerts(own: Alerting, base: Alerting) -> Alerting:
+    return base.model_copy(update={key: getattr(own, key) for key in own.model_fields_set})
+
+
 def _headers(own: Job, base: dict[str, Secret]) -> dict[str, Secret]:
     names = {name.lower() for name in own.headers}
     if own.auth is not None:
-        names.add("authorization")
+        names |= {"authorization", own.auth.fills()[1].lower()}
     return {name: value for name, value in base.items() if name.lower() not in names} | own.headers
 
 

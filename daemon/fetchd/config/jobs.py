@@ -12,10 +12,13 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, Field, ValidationError, create_model
 
 from fetchd.config import rules
+from fetchd.config.extraction import extracting, packages
 from fetchd.config.findings import NAME_RULE, Findings, allowed_keys
 from fetchd.config.inherit import inherited, shrunk
 from fetchd.config.lines import KeyPath
 from fetchd.config.places import Places
+from fetchd.config.travel import Travel
+from fetchd.config.walks import walking
 from fetchd.errors import UserCodeError
 from fetchd.fetch.auth import KINDS
 from fetchd.job import JOB_NAME, Auth, Job, Listed, Policy, SinkOptions, Timeouts
@@ -59,6 +62,7 @@ class JobReader:
     context: Mapping[str, Any]
     functions: bool
     places: Places
+    _travel: Travel | None = None
     _same: dict[Timeouts, Timeouts] = field(default_factory=dict)
     _missing: dict[str, str | None] = field(default_factory=dict)
 
@@ -77,9 +81,12 @@ class JobReader:
         self._note(path, rules.together(raw))
         own = self._own(path, raw | {"name": name if named else "unnamed"})
         self._note(path, own.placed(rules.sending(own.job)))
+        self._note(path, own.placed(walking(own.job, own.bad)))
+        self._note(path, own.placed(extracting(own.job, own.bad)))
         self._note(path, own.placed(self.places.take(own.job)))
         if self.functions:
             self._note(path, own.placed(self._functions(own.job)))
+            self._note(path, packages(own.job))
         return self._complete(path, own)
 
     def _own(self, path: KeyPath, raw: dict[str, Any]) -> _Own:
@@ -93,6 +100,8 @@ class JobReader:
 
     def _complete(self, path: KeyPath, own: _Own) -> Job:
         job = own.job.model_copy(update=inherited(own.job, self.defaults))
+        self._travel = self._travel or Travel(self.context["secrets"].environment)
+        self._note(path, self._travel.judge(job))
         if self._note(path, rules.when(own.job)) or own.bad & _TIMES:
             return job
         if job.cron is not None:
@@ -100,9 +109,9 @@ class JobReader:
         changed = shrunk(own.job, job)
         if "timeout" in changed:
             changed["timeout"] = self._same.setdefault(changed["timeout"], changed["timeout"])
-        job = _settled(job.model_copy(update=changed) if changed else job)
+        job = job.model_copy(update=changed) if changed else job
         self._note(path, rules.fitting(own.job, job))
-        return job
+        return _settled(job)
 
     def _functions(self, job: Job) -> rules.Problems:
         """Say which of the user's functions cannot be called."""

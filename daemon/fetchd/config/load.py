@@ -9,8 +9,10 @@ from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from fetchd.alerts.options import AlertOptions
+from fetchd.config.alerting import AlertingReader
 from fetchd.config.document import Document, read
-from fetchd.config.environment import state_folder
+from fetchd.config.environment import proxy_variables
 from fetchd.config.findings import Findings
 from fetchd.config.jobs import JobReader
 from fetchd.config.lines import KeyPath
@@ -19,8 +21,9 @@ from fetchd.config.places import Places
 from fetchd.errors import ConfigError
 from fetchd.job import Job, Policy
 from fetchd.secret import SecretSource
+from fetchd.whereabouts import state_folder
 
-TABLES: Final = ("daemon", "dns", "log", "defaults", "hosts", "jobs")
+TABLES: Final = ("daemon", "dns", "log", "defaults", "hosts", "jobs", "alerts", "notifiers", "maintenance")
 """What a file may hold."""
 
 M = TypeVar("M", bound=BaseModel)
@@ -85,9 +88,26 @@ class _Reader:
             extend_path(daemon.python_path, sys.path)
         out = daemon.state_dir / "out" if daemon else Path("out")
         hosts, jobs = self._hosts(), self._jobs(Places(out), functions=functions)
-        if daemon is None or dns is None or log is None:
+        alerts, alerting = self.table(("alerts",), AlertOptions), self._alerting()
+        notifiers, maintenance = alerting.notifiers(), alerting.maintenance()
+        alerting.judge(jobs.values())
+        if daemon is None or dns is None or log is None or alerts is None:
             return None
-        return Config(path=self._document.path, daemon=daemon, dns=dns, log=log, hosts=hosts, jobs=jobs)
+        return Config(
+            path=self._document.path,
+            daemon=daemon,
+            dns=dns,
+            log=log,
+            hosts=hosts,
+            jobs=jobs,
+            proxies=proxy_variables(self._environment),
+            alerts=alerts,
+            notifiers=notifiers,
+            maintenance=maintenance,
+        )
+
+    def _alerting(self) -> AlertingReader:
+        return AlertingReader(self._document, self.findings, self._context, self.table)
 
     def table(self, path: KeyPath, model: type[M], **given: Any) -> M | None:
         """Return the table at ``path``, over what is ``given``, as a ``model`` without the keys that are wrong."""

@@ -10,11 +10,14 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, WithJsonSchema
 
+from fetchd.alerts.options import ALWAYS_TOLD, AlertOptions, Maintenance
 from fetchd.config.hidden import hidden_texts
-from fetchd.job import Frozen, Job, Listed
-from fetchd.secret import SecretSource
+from fetchd.job import Frozen, Job, Listed, Url
+from fetchd.notifiers.message import NotifierOptions
+from fetchd.secret import Secret, SecretSource
 from fetchd.units import Duration, Size
 
+_ADDRESS: Final = re.compile(r"(?:(?P<host>localhost|[0-9.]+)|\[(?P<v6>[0-9A-Fa-f:.]+)\]):(?P<port>[0-9]{1,5})")
 _HOST: Final = re.compile(r"[^\s/:@?#\[\]]+")
 
 
@@ -73,6 +76,21 @@ def _nameserver(value: str) -> str:
     return value
 
 
+def _listen(value: str) -> str:
+    match = _ADDRESS.fullmatch(value)
+    try:
+        if value and (match is None or int(match["port"]) > 65535):
+            raise ValueError
+        if match and match["v6"]:
+            ipaddress.IPv6Address(match["v6"])
+        elif match and match["host"] != "localhost":
+            ipaddress.IPv4Address(match["host"])
+    except ValueError:
+        message = 'not an address: write one such as "127.0.0.1:9475" or "[::1]:9475", or "" for none'
+        raise ValueError(message) from None
+    return value
+
+
 def host_name(name: str) -> str:
     """Return the host called ``name`` as requests name it: in small letters, an IPv6 address without brackets.
 
@@ -92,6 +110,7 @@ _Text = WithJsonSchema({"type": "string"})
 _FilePath = Annotated[Path, BeforeValidator(_path), _Text]
 _Folder = Annotated[Path, AfterValidator(_folder), BeforeValidator(_path), _Text]
 _Nameserver = Annotated[str, AfterValidator(_nameserver)]
+_Listen = Annotated[str, AfterValidator(_listen)]
 _Certificates = Annotated[Path, AfterValidator(_certificates), BeforeValidator(_path)]
 
 
@@ -100,6 +119,8 @@ class Daemon(Frozen):
 
     state_dir: _FilePath
     """Where state and results are kept. Default: $STATE_DIRECTORY, else $XDG_STATE_HOME/fetchd."""
+    listen: _Listen = "127.0.0.1:9475"
+    """Where the status page, the metrics and the read-only API are served, as "ip:port"; "" for nowhere."""
     max_concurrent_runs: Annotated[int, Field(ge=1, le=100_000)] = 500
     """The Runs that are under way at one time; further ones wait for a place."""
     max_workers: Annotated[int, Field(ge=1, le=1000)] = 4
@@ -112,6 +133,12 @@ class Daemon(Frozen):
     """How long Runs may go on after the process was asked to stop."""
     stall_timeout: Annotated[Duration, Field(ge=1)] = 20.0
     """A loop that has not turned for so long is replaced: stacks are dumped, and the process exits to be restarted."""
+    reload_on_change: bool = False
+    """Whether this file is read again as soon as it has changed; as with SIGHUP, nothing changes if it has findings."""
+    ping: Url | None = None
+    """An address that is told, time and again, that the daemon does its work, in the way of healthchecks.io."""
+    ping_every: Annotated[Duration, Field(ge=1)] = 60.0
+    """How often it is told."""
     history: Annotated[int, Field(ge=1, le=10_000)] = 100
     """The runs of each job that are remembered; its last failures are kept apart from them, as many again."""
     python_path: Annotated[tuple[_Folder, ...], Listed] = ()
@@ -145,6 +172,8 @@ class Host(Frozen):
 
     max_concurrent: Annotated[int, Field(ge=0, le=100_000)] = 0
     """The most exchanges with the host at one time; 0 sets no limit."""
+    min_spacing: Duration | None = None
+    """The shortest time from the start of one exchange with the host to that of the next."""
 
 
 class Config(Frozen):
@@ -158,6 +187,12 @@ class Config(Frozen):
     """By the host's name in small letters."""
     jobs: dict[str, Job]
     """By name, in the file's order."""
+    proxies: dict[str, Secret] = Field(default_factory=dict)
+    """The environment's variables that name proxies, for the jobs that go by them."""
+    alerts: AlertOptions = ALWAYS_TOLD
+    notifiers: dict[str, NotifierOptions] = Field(default_factory=dict)
+    """By name."""
+    maintenance: tuple[Maintenance, ...] = ()
 
     def secret_texts(self) -> frozenset[str]:
         """Return every text that must not be shown; none that is part of a job's name, which is shown everywhere.
@@ -167,4 +202,7 @@ class Config(Frozen):
         """
         names = "\n".join(self.jobs)
         texts = {text for job in self.jobs.values() for text in hidden_texts(job)}
+        for options in self.notifiers.values():
+            texts |= {*hidden_texts(options), *hidden_texts(list(options.secrets()))}
+        texts |= set(hidden_texts(self.daemon.ping))
         return frozenset(text for text in texts if text not in names)

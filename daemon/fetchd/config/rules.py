@@ -9,19 +9,21 @@ from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from itertools import islice
 from typing import Any, Final
+from urllib.parse import parse_qsl, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from cronsim import CronSim
 
 from fetchd.config.lines import KeyPath
-from fetchd.job import Job, Timeouts
+from fetchd.fetch.auth import OAuth2Auth
+from fetchd.job import Auth, Job, Timeouts
 from fetchd.schedule import Cron
 from fetchd.units import MAX_DURATION, format_duration
 
 Problems = Iterator[tuple[KeyPath, str]]
 """Keys, from the job's table on, with what is wrong with them."""
 
-_OF_A_URL: Final = ("method", "params", "json", "form", "body", "auth", "expect")
+_OF_A_URL: Final = ("method", "params", "json", "form", "body", "auth", "expect", "pages", "cursor")
 _BODIES: Final = ("json", "form", "body")
 _SLOTS: Final = 64
 """Looked at for the smallest gap of a cron expression; more than a field can name, so that its wrap is among them."""
@@ -116,6 +118,9 @@ def fitting(own: Job, job: Job) -> Problems:
     if "deadline" in own.model_fields_set and job.deadline > job.interval:
         what = "time between two slots" if job.cron else "interval"
         yield ("deadline",), f"is longer than the {what}, {format_duration(job.interval)}"
+    auth = own.auth
+    if isinstance(auth, OAuth2Auth) and "deadline" in auth.model_fields_set and auth.deadline >= job.deadline:
+        yield ("auth", "deadline"), f"is not shorter than the job's, {format_duration(job.deadline)}"
     if "timeout" not in own.model_fields_set:
         return
     longer = [phase for phase in own.timeout.model_fields_set if getattr(own.timeout, phase) > job.deadline]
@@ -124,12 +129,27 @@ def fitting(own: Job, job: Job) -> Problems:
         yield place, f"is longer than the deadline, {format_duration(job.deadline)}"
 
 
+def _beside(own: Job, auth: Auth) -> Problems:
+    """Judge what ``own`` sends beside ``auth``: a server that gets two authorisations refuses both, or takes either."""
+    place, name = auth.fills()
+    if place == "header":
+        for header in own.headers:
+            if header.lower() == name.lower():
+                yield ("headers", header), "auth sets this header"
+    address = urlsplit(own.url.reveal() if own.url else "")
+    if place == "query":
+        if name in own.params:
+            yield ("params", name), "auth sets this parameter"
+        if any(given == name for given, _ in parse_qsl(address.query, keep_blank_values=True)):
+            yield ("url",), f"auth sets the parameter {name}"
+    elif name.lower() == "authorization" and "@" in address.netloc:
+        yield ("url",), "holds a user, which authorises as well: write either that or auth"
+
+
 def sending(own: Job) -> Problems:
     """Judge what ``own``, a job as it is written, sends and where its results go."""
     if own.auth is not None:
-        for name in own.headers:
-            if name.lower() == "authorization":
-                yield ("headers", name), "auth sets this header"
+        yield from _beside(own, own.auth)
     seen: set[str] = set()
     for index, options in enumerate(own.sinks):
         if options.name is not None and options.name in seen:

@@ -6,12 +6,14 @@ import json
 from collections.abc import Callable
 from typing import Any, Final
 
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import models_json_schema
 
+from fetchd.alerts.options import AlertOptions, Maintenance
 from fetchd.config.jobs import JOB_TABLE
 from fetchd.config.model import Daemon, Dns, Host, Log
 from fetchd.job import JOB_NAME, Policy
+from fetchd.notifiers.kinds import OPTIONS
 from fetchd.secret import Secret
 from fetchd.units import Duration, Size, format_duration, format_size
 
@@ -20,13 +22,15 @@ _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
 def schema() -> dict[str, Any]:
     """Return the JSON Schema of the whole file."""
-    models = (Daemon, Dns, Log, Policy, Host, JOB_TABLE)
+    models: tuple[type[BaseModel], ...]
+    models = (Daemon, Dns, Log, Policy, Host, JOB_TABLE, AlertOptions, Maintenance, *OPTIONS.values())
     _, generated = models_json_schema([(model, "validation") for model in models])
     definitions = {name: _tidy(definition) for name, definition in generated["$defs"].items()}
     definitions |= {name: TypeAdapter(kind).json_schema() for name, kind in _SHARED.items()}
     definitions["Daemon"].pop("required")
     _adapt_job(definitions["Job"])
-    tables = {"daemon": "Daemon", "dns": "Dns", "log": "Log", "defaults": "Policy"}
+    tables = {"daemon": "Daemon", "dns": "Dns", "log": "Log", "defaults": "Policy", "alerts": "AlertOptions"}
+    notifiers = [{"$ref": f"#/$defs/{options.__name__}"} for options in OPTIONS.values()]
     return {
         "$schema": _DIALECT,
         "title": "Configuration of fetchd",
@@ -37,6 +41,17 @@ def schema() -> dict[str, Any]:
                 "description": "Politeness by host.",
                 "type": "object",
                 "additionalProperties": {"$ref": "#/$defs/Host"},
+            },
+            "notifiers": {
+                "description": "Where messages to people go, by name.",
+                "type": "object",
+                "patternProperties": {JOB_NAME: {"oneOf": notifiers}},
+                "additionalProperties": False,
+            },
+            "maintenance": {
+                "description": "When nobody is told what happens to some jobs.",
+                "type": "array",
+                "items": {"$ref": "#/$defs/Maintenance"},
             },
             "jobs": {
                 "description": "Jobs by name.",

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 import httpx
 
+from fetchd.clock import SystemClock
 from fetchd.fetch import failures
+from fetchd.fetch.auth.query import KeyInQuery
 from fetchd.fetch.exchange import EXTENSION, Exchange, Limits
+from fetchd.fetch.hosts import Hosts
+from fetchd.fetch.network import SOCKET_HOST, carried
+from fetchd.fetch.proxies import NO_PROXIES, Proxies
 from fetchd.fetch.request import DEFAULT_HEADERS
 from fetchd.fetch.resolver import Names, Resolver
+from fetchd.fetch.tls import Contexts, tls_context
 from fetchd.fetch.transport import Transport
 from fetchd.job import Timeouts, url_problem
+from fetchd.job.values import SOCKET_SCHEME
 from fetchd.run import Progress
 
 _NO_STREAM: Final = httpx.ByteStream(b"")
@@ -60,6 +66,8 @@ class GuardedClient(httpx.AsyncClient):
         """
         follow = self.follow_redirects if follow_redirects is httpx.USE_CLIENT_DEFAULT else bool(follow_redirects)
         exchange = self._exchange(request)
+        if request.url.scheme == SOCKET_SCHEME:
+            request.url = httpx.URL(carried(str(request.url)))
         try:
             response = await self.walk(request, exchange, auth=auth, follow=follow)
             _distrust_charset(response)
@@ -90,6 +98,8 @@ class GuardedClient(httpx.AsyncClient):
                 return response
             await let_go(response)
             if not _same_origin(request.url, following.url):
+                if isinstance(auth, KeyInQuery):
+                    following.url = auth.without(following.url)  # many redirects repeat the query
                 auth = None
             elif "cookie" in request.headers and not self.cookies:
                 following.headers["Cookie"] = request.headers["Cookie"]  # httpx keeps those of its jar alone
@@ -148,31 +158,23 @@ class SharedClient(GuardedClient):
 
 @dataclass(frozen=True, slots=True)
 class ClientOptions:
-    """What the client is opened with: how names are resolved, CAs trusted besides the system's, places per host."""
+    """What the client is opened with: how names are resolved, CAs trusted besides the system's, what hosts are spared.
+
+    ``proxies`` are those of the environment, for jobs that ask for them.
+    """
 
     names: Names = field(default_factory=Names)
     ca_file: Path | None = None
-    max_concurrent: Mapping[str, int] = field(default_factory=dict)
-
-
-def tls_context(ca_file: Path | None = None) -> ssl.SSLContext:
-    """Return the one TLS context that all connections share: building one takes milliseconds and hundreds of KiB.
-
-    Raises:
-        OSError: ``ca_file`` cannot be read, or holds no certificate.
-    """
-    context = ssl.create_default_context()
-    context.set_alpn_protocols(["http/1.1"])
-    if ca_file is not None:
-        context.load_verify_locations(ca_file)
-    return context
+    hosts: Hosts = field(default_factory=lambda: Hosts({}, SystemClock()))
+    proxies: Proxies = NO_PROXIES
 
 
 @contextlib.asynccontextmanager
 async def open_transport(options: ClientOptions) -> AsyncIterator[Transport]:
     """Open the connections that everything shares."""
     resolver = Resolver(options.names)
-    transport = Transport(tls=tls_context(options.ca_file), resolver=resolver, max_concurrent=options.max_concurrent)
+    contexts = Contexts(tls_context(options.ca_file), options.ca_file)
+    transport = Transport(contexts=contexts, resolver=resolver, hosts=options.hosts, proxies=options.proxies)
     try:
         yield transport
     finally:
@@ -182,6 +184,10 @@ async def open_transport(options: ClientOptions) -> AsyncIterator[Transport]:
 
 def _same_origin(one: httpx.URL, other: httpx.URL) -> bool:
     return (one.scheme, one.host, _port(one)) == (other.scheme, other.host, _port(other))
+
+
+def _is_socket(url: httpx.URL) -> bool:
+    return url.scheme == SOCKET_SCHEME or url.raw_host.startswith(SOCKET_HOST.encode())
 
 
 def _port(url: httpx.URL) -> int | None:
@@ -194,6 +200,11 @@ def _followed(request: httpx.Request, following: httpx.Request, exchange: Exchan
     A foreign origin gets none of the job's own headers: httpx drops Authorization alone, but an X-Api-Key is a
     secret as well.
     """
+    if _is_socket(request.url) or _is_socket(following.url):
+        if _same_origin(request.url, following.url):
+            return following
+        message = "the redirect leads from a socket to a host, or from a host to a socket of this machine"
+        raise failures.RedirectRefusedError(message, exchange)
     if problem := url_problem(str(following.url)):
         raise failures.RedirectRefusedError(f"the redirect cannot be followed: {problem}", exchange)
     downgraded = (request.url.scheme, following.url.scheme) == ("https", "http")

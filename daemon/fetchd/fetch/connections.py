@@ -1,7 +1,8 @@
-"""aiohttp's session as the transport uses it: connections, names, and hooks that tell an exchange where it is."""
+"""aiohttp's sessions as the transport uses them: connections, names, and hooks that tell an exchange where it is."""
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from functools import partial
 from types import SimpleNamespace
@@ -9,9 +10,11 @@ from typing import Any, Final, cast
 
 import aiohttp
 from aiohttp import hdrs
+from aiohttp.abc import ResolveResult
 from aiohttp.client_proto import ResponseHandler
 
-from fetchd.fetch.exchange import Phase
+from fetchd.fetch.exchange import Exchange, Phase
+from fetchd.fetch.network import DIRECT, Network, RefusedAddressError, chosen
 from fetchd.fetch.protocol import Protocol
 from fetchd.fetch.resolver import Resolver
 
@@ -25,7 +28,7 @@ _NO_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, connect=None, sock_connec
 _OURS_ALONE: Final = (hdrs.ACCEPT, hdrs.ACCEPT_ENCODING, hdrs.USER_AGENT, hdrs.CONTENT_TYPE)
 
 
-class _Connector(aiohttp.TCPConnector):
+class _Wary(aiohttp.BaseConnector):
     """Hands out no connection on which something came while it was idle: that would be taken for the next response."""
 
     def __init__(self, **options: Any) -> None:
@@ -43,12 +46,81 @@ class _Connector(aiohttp.TCPConnector):
         Raises:
             aiohttp.ClientConnectionError: there is none that keeps silent until it is asked.
         """
-        for _ in range(_SPOILT_AT_MOST):
+        exchange = _exchange(traces)
+        spoilt = 0
+        while spoilt < _SPOILT_AT_MOST:
             connection = await super().connect(req, traces, timeout)
-            if connection.protocol is not None and not connection.protocol.should_close:
+            protocol = cast("Protocol | None", connection.protocol)
+            if protocol is None or protocol.should_close:
+                spoilt += 1
+            elif not (protocol.used and exchange.fresh):
+                exchange.reused, protocol.used = protocol.used, True
                 return connection
             connection.close()
         raise aiohttp.ClientConnectionError("the server speaks before it is asked")
+
+
+class _Connector(_Wary, aiohttp.TCPConnector):
+    """Connects as its network says. To a proxy it speaks as everybody does: the job's own TLS is for the target."""
+
+    def __init__(self, network: Network, proxy_tls: ssl.SSLContext, **options: Any) -> None:
+        super().__init__(**options)
+        self._network = network
+        self._proxy_tls = proxy_tls
+        pinned = network.tls.fingerprint
+        self._pinned = aiohttp.Fingerprint(bytes.fromhex(pinned.replace(":", ""))) if pinned else None
+
+    async def _resolve_host(self, host: str, port: int, traces: Any = None) -> list[ResolveResult]:
+        """Return the addresses that may be connected to, and no others are; those in the URL itself are judged too."""
+        try:
+            found = await super()._resolve_host(host, port, traces=traces)
+        except aiohttp.InvalidURL:
+            if not self._network.deny_private:
+                raise
+            raise RefusedAddressError(f"{host} is no name, and not how an address is written") from None
+        return found if self._network is DIRECT else chosen(self._network, host, found)
+
+    async def _create_connection(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[Any],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - theirs
+    ) -> ResponseHandler:
+        made = await super()._create_connection(req, traces, timeout)
+        if self._pinned is not None and made.transport is not None:
+            try:
+                self._pinned.check(made.transport)
+            except aiohttp.ServerFingerprintMismatch:
+                made.transport.abort()
+                raise
+        return made
+
+    def _update_proxy_auth_header_and_build_proxy_req(self, req: aiohttp.ClientRequest) -> aiohttp.ClientRequest:
+        asked = super()._update_proxy_auth_header_and_build_proxy_req(req)
+        asked._ssl = self._proxy_tls
+        return asked
+
+    async def _create_proxy_connection(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[Any],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - theirs
+    ) -> tuple[asyncio.BaseTransport, ResponseHandler]:
+        exchange = _exchange(traces)
+        exchange.at_proxy = True
+        made = await super()._create_proxy_connection(req, traces, timeout)
+        exchange.at_proxy = False
+        return made
+
+    async def _start_tls_connection(
+        self, underlying_transport: asyncio.Transport, req: aiohttp.ClientRequest, *args: Any, **options: Any
+    ) -> tuple[asyncio.BaseTransport, ResponseHandler]:
+        _exchange(req._traces).at_proxy = False  # it has let us through
+        return await super()._start_tls_connection(underlying_transport, req, *args, **options)
+
+
+class _SocketConnector(_Wary, aiohttp.UnixConnector):
+    """Connects to a socket of this machine."""
 
 
 class _Response(aiohttp.ClientResponse):
@@ -66,9 +138,13 @@ class _Response(aiohttp.ClientResponse):
             transport.abort()
 
 
-def open_session(tls: ssl.SSLContext, resolver: Resolver) -> aiohttp.ClientSession:
-    """Return a session without limits, timeouts, cookies and headers of its own: all that is decided above it."""
+def open_session(
+    tls: ssl.SSLContext, resolver: Resolver, network: Network = DIRECT, proxy_tls: ssl.SSLContext | None = None
+) -> aiohttp.ClientSession:
+    """Return a session for the hosts that ``network`` reaches; to a proxy it speaks with ``proxy_tls``."""
     connector = _Connector(
+        network,
+        proxy_tls or tls,
         ssl=tls,
         limit=0,
         resolver=resolver,
@@ -76,7 +152,22 @@ def open_session(tls: ssl.SSLContext, resolver: Resolver) -> aiohttp.ClientSessi
         keepalive_timeout=IDLE,
         enable_cleanup_closed=False,
     )
-    return aiohttp.ClientSession(
+    return _session(connector)
+
+
+def open_socket_session(path: str) -> aiohttp.ClientSession:
+    """Return a session for the server at the socket ``path``."""
+    return _session(_SocketConnector(path=path, limit=0, keepalive_timeout=IDLE))
+
+
+def _exchange(traces: list[Any]) -> Exchange:
+    exchange: Exchange = traces[0]._trace_config_ctx.trace_request_ctx
+    return exchange
+
+
+def _session(connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
+    """Return a session without limits, timeouts, cookies and headers of its own: all that is decided above it."""
+    session = aiohttp.ClientSession(
         connector=connector,
         response_class=_Response,
         cookie_jar=aiohttp.DummyCookieJar(),
@@ -90,6 +181,9 @@ def open_session(tls: ssl.SSLContext, resolver: Resolver) -> aiohttp.ClientSessi
         max_headers=_HEADERS_AT_MOST,
         trace_configs=[_phases()],
     )
+    # It would send what is idempotent once more of its own accord, after any lost connection, and nobody would know.
+    session._retry_connection = False
+    return session
 
 
 def _phases() -> aiohttp.TraceConfig:

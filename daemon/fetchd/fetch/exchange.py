@@ -8,12 +8,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import anyio
 
+from fetchd.fetch.network import DIRECT, Network
 from fetchd.job import Policy, Timeouts
 from fetchd.run import Progress
+
+if TYPE_CHECKING:
+    from fetchd.fetch.hosts import Turn
 
 EXTENSION: Final = "fetchd"
 """Where a request carries its Exchange."""
@@ -22,6 +26,7 @@ EXTENSION: Final = "fetchd"
 class Phase(StrEnum):
     """Where an exchange is."""
 
+    AUTH = "auth"
     POOL = "pool"
     DNS = "dns"
     CONNECT = "connect"
@@ -31,6 +36,7 @@ class Phase(StrEnum):
 
 
 _LIMITED_BY: Final = {
+    Phase.AUTH: "pool",  # outside of every wall: what is waited for has its own
     Phase.POOL: "pool",
     Phase.DNS: "connect",
     Phase.CONNECT: "connect",
@@ -45,23 +51,39 @@ _SENDING: Final = frozenset({Phase.WRITE, Phase.HEADERS, Phase.BODY})
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one exchange is held to: seconds by phase, bytes, redirects."""
+    """What one exchange is held to: seconds by phase, bytes, redirects, and how it travels."""
 
     timeouts: Timeouts
     max_body: int
     redirects: int
     allow_insecure_redirects: bool
+    network: Network = DIRECT
 
     @classmethod
     def of(cls, policy: Policy) -> Limits:
         """Return the limits that ``policy`` sets."""
-        return cls(policy.timeout, policy.max_body, policy.redirects, policy.allow_insecure_redirects)
+        network = Network.of(policy)
+        return cls(policy.timeout, policy.max_body, policy.redirects, policy.allow_insecure_redirects, network)
 
 
 class Exchange:
     """The one mutable record of an attempt, its redirects included. Each phase has a wall, below the Run's deadline."""
 
-    __slots__ = ("_afterwards", "_entered", "_scope", "_started", "limits", "phase", "progress", "sent")
+    __slots__ = (
+        "_afterwards",
+        "_entered",
+        "_scope",
+        "_started",
+        "at_proxy",
+        "fresh",
+        "limits",
+        "phase",
+        "progress",
+        "proxy",
+        "reused",
+        "sent",
+        "turn",
+    )
 
     def __init__(self, limits: Limits, progress: Progress, afterwards: str = "") -> None:
         """Begin. ``afterwards`` is the Run's phase once the exchange is over, where nobody else says that."""
@@ -71,6 +93,16 @@ class Exchange:
         self.phase = progress.phase = Phase.POOL
         self.sent = False
         """Whether anything of a request may have arrived at a server."""
+        self.turn: Turn | None = None
+        """The turn at the first host, if the Run has waited for it already."""
+        self.reused = False
+        """Whether the connection has served an exchange before."""
+        self.fresh = False
+        """Whether it has to be a new one."""
+        self.proxy = ""
+        """The proxy that this hop goes through, fit to be shown."""
+        self.at_proxy = False
+        """Whether what is waited for is the proxy's own answer, not yet that of the host behind it."""
         self._scope: anyio.CancelScope | None = None
         self._started = self._entered = time.monotonic()
 

@@ -9,15 +9,17 @@ from __future__ import annotations
 import errno
 import os
 import re
-import ssl
 from typing import ClassVar, Final
 
 import aiohttp
 import httpx
+from aiohttp.client_exceptions import UnixClientConnectorError
 from aiohttp.http_exceptions import HttpProcessingError
 
 from fetchd.errors import FetchError, Reason
 from fetchd.fetch.exchange import Exchange, Phase
+from fetchd.fetch.network import RefusedAddressError
+from fetchd.fetch.tls import tls_words
 
 
 class ExchangeError(FetchError):
@@ -49,6 +51,25 @@ class TlsError(ExchangeError, httpx.ConnectError):
     kind = Reason.TLS
 
 
+class AddressRefusedError(ExchangeError, httpx.ConnectError):
+    """What is asked for is on this machine or in a private network, which the job must not reach."""
+
+    kind = Reason.ADDRESS_REFUSED
+    retryable = False
+
+
+class ProxyError(ExchangeError, httpx.ProxyError):
+    """The proxy did not let the exchange through, and may do so later."""
+
+    kind = Reason.CONNECT
+
+
+class ProxyRefusedError(ProxyError):
+    """The proxy refuses what it is asked for, or whoever asks."""
+
+    retryable = False
+
+
 class LocalResourceError(ExchangeError, httpx.ConnectError):
     """This machine lacks what a connection needs: file descriptors, ports, memory."""
 
@@ -77,6 +98,16 @@ class PoolTimeoutError(ExchangeError, httpx.PoolTimeout):
     """No place among the host's concurrent exchanges within the pool timeout."""
 
     kind = Reason.TIMEOUT_POOL
+
+
+class HostHeldError(ExchangeError, httpx.PoolTimeout):
+    """The host has named a time before which it wants no request: none was sent."""
+
+    kind = Reason.HTTP_429
+
+    def __init__(self, message: str, exchange: Exchange | None, left: float) -> None:
+        super().__init__(message, exchange)
+        self.retry_after = left
 
 
 class ProtocolError(ExchangeError, httpx.RemoteProtocolError):
@@ -141,8 +172,19 @@ _LOCAL: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOM
 
 def timed_out(exchange: Exchange) -> ExchangeError:
     """Return the error for a phase that took longer than its timeout."""
-    phase = exchange.phase
-    return _TIMEOUTS[phase](f"{_TIMEOUT_WORDS[phase]} within {exchange.timeout_of(phase):g} s", exchange)
+    phase, words = exchange.phase, _TIMEOUT_WORDS[exchange.phase]
+    if exchange.at_proxy:
+        words = f"the proxy {exchange.proxy} gave no connection"
+    elif exchange.proxy:
+        words += f" through the proxy {exchange.proxy}"
+    return _TIMEOUTS[phase](f"{words} within {exchange.timeout_of(phase):g} s", exchange)
+
+
+def proxy_refused(status: int, exchange: Exchange) -> ProxyError:
+    """Return the error for a proxy that answered ``status`` where it was asked for a way."""
+    kind = ProxyError if status >= 500 else ProxyRefusedError
+    phrase = "wants another user or password" if status == 407 else "refuses to connect to the host"
+    return kind(f"the proxy {exchange.proxy} {phrase}: it answered {status}", exchange)
 
 
 def translated(error: Exception, exchange: Exchange) -> ExchangeError:
@@ -150,19 +192,32 @@ def translated(error: Exception, exchange: Exchange) -> ExchangeError:
     error.__traceback__ = None  # the connection layer keeps the error, and with it all of these frames, in a cycle
     if _local(error):
         return LocalResourceError(f"this machine cannot open a connection: {_words(error)}", exchange)
+    if isinstance(error, RefusedAddressError):
+        return AddressRefusedError(f"{error}, and deny_private is set", exchange)
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return proxy_refused(error.status, exchange)
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         if lack := _lack_of_descriptors():
             return LocalResourceError(f"this machine cannot ask for {error.host}: {lack}", exchange)
-        return NameLookupError(f"cannot resolve {error.host}: {_words(error)}", exchange)
-    if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
-        return TlsError(f"the TLS handshake failed: {_words(error)}", exchange)
+        whom = f"the proxy {error.host}" if exchange.at_proxy else error.host
+        return NameLookupError(f"cannot resolve {whom}: {_words(error)}", exchange)
+    if words := tls_words(error):
+        return TlsError(f"the proxy {exchange.proxy}: {words}" if exchange.at_proxy else words, exchange)
     if isinstance(error, aiohttp.ClientConnectorError):
         number = error.os_error.errno
         words = os.strerror(number) if number else _words(error)
-        return RefusedError(f"cannot connect to {error.host}:{error.port}: {words}", exchange)
+        return RefusedError(f"cannot connect to {_whom(error, exchange)}: {words}", exchange)
+    if exchange.at_proxy:
+        return ProxyError(f"the proxy {exchange.proxy}: {_words(error)}", exchange)
     if exchange.phase in {Phase.POOL, Phase.DNS, Phase.CONNECT}:
         return RefusedError(_words(error), exchange)
     return ProtocolError(_words(error), exchange)
+
+
+def _whom(error: aiohttp.ClientConnectorError, exchange: Exchange) -> str:
+    if isinstance(error, UnixClientConnectorError):
+        return f"the socket {error.path}"
+    return f"the proxy {exchange.proxy}" if exchange.at_proxy else f"{error.host}:{error.port}"
 
 
 def _words(error: BaseException) -> str:

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
 from typing import Final
 
 import httpx
 
 from fetchd.body import Body
-from fetchd.errors import FetchError
+from fetchd.errors import FetchError, Reason
+from fetchd.fetch.ask import Ask
+from fetchd.fetch.auth.flows import Authority
 from fetchd.fetch.client import SharedClient, let_go
 from fetchd.fetch.collect import Collector
 from fetchd.fetch.exchange import Exchange, Limits
+from fetchd.fetch.failures import HostHeldError
+from fetchd.fetch.freshness import Freshness
+from fetchd.fetch.hosts import Hosts, Turn
 from fetchd.fetch.request import DEFAULT_HEADERS, NO_VALIDATORS, Template, not_modified, parsed
+from fetchd.fetch.retry import Attempt, Pace, again, retry_after, spread
 from fetchd.fetch.spool import Spool
 from fetchd.fetch.verdict import judge
-from fetchd.job import Job, Timeouts, public_url
+from fetchd.job import Job, Retry, Timeouts, public_url
 from fetchd.run import Fetched, Progress, Run, Validators
 from fetchd.worker import Workers
 
-BACKOFF_FIRST: Final = 0.5
-BACKOFF_LONGEST: Final = 10.0
 LONGEST_VALIDATOR: Final = 1024
 
-_IDEMPOTENT: Final = frozenset({"GET", "HEAD", "PUT"})
 _KEPT_HEADERS: Final = frozenset(
     {b"content-type", b"content-language", b"date", b"etag", b"last-modified", b"link", b"retry-after"}
 )
@@ -39,22 +40,55 @@ class Fetcher:
         transport: httpx.AsyncBaseTransport,
         spool: Spool,
         workers: Workers,
+        hosts: Hosts | None = None,
         *,
-        jitter: Callable[[], float] = random.random,
+        pace: Pace | None = None,
+        told: Callable[[str], None] | None = None,
     ) -> None:
+        """Open it. ``told`` is told each secret that comes up while it is in use, such as a token."""
         self._client = SharedClient(transport)
         self._collector = Collector(transport, spool, workers)
         self._spool = spool
-        self._jitter = jitter
+        self._pace = pace = pace or Pace()
+        self._hosts = hosts or Hosts({}, pace.clock)
+        self._authority = Authority(self._client, told, monotonic=pace.clock.monotonic)
         self._templates: dict[str, Template] = {}
+        self._names: dict[str, tuple[Job, str]] = {}
+        self._turns: dict[str, Turn] = {}
+        self._fresh = Freshness(pace.clock)
+
+    def held(self, job: Job) -> tuple[Reason, float] | None:
+        """Return why ``job`` is not to be fetched now, and for how many seconds; None if it may be."""
+        if job.url is None:
+            return None
+        if left := self._hosts.left(self._name(job)):
+            return Reason.RETRY_AFTER, left
+        if job.respect_cache_control and (left := self._fresh.left(job)):
+            return Reason.FRESH, left
+        return None
+
+    def turn(self, job: Job) -> Turn | None:
+        """Return the turn at its host that a Run of ``job`` has to wait for before it begins; None if there is none.
+
+        The Run's first exchange with that host begins with it.
+        """
+        turn = self._hosts.turn(self._name(job)) if job.url is not None else None
+        if turn is not None:
+            self._turns[job.name] = turn
+        return turn
 
     async def fetch(
-        self, job: Job, run: Run, progress: Progress, validators: Validators = NO_VALIDATORS
+        self,
+        job: Job,
+        run: Run,
+        progress: Progress,
+        validators: Validators = NO_VALIDATORS,
+        ask: Ask | None = None,
     ) -> Fetched | None:
         """Return what ``job`` fetches now; None where its server, or its own code, says that there is nothing new.
 
         The caller sets the deadline; ``progress`` tells at any time how far it has come. ``validators`` are those of
-        the last result; the job's own conditional headers win.
+        the last result; the job's own conditional headers win. ``ask`` says what this request asks for besides.
 
         Raises:
             FetchError: the last attempt's failure.
@@ -62,18 +96,28 @@ class Fetcher:
         """
         if job.collect:
             return await self._collector.collect(job, run, progress)
+        before = progress.attempts
+        deadline = progress.deadline or self._pace.clock.monotonic() + job.deadline
+        turn = self._turns.pop(job.name, None)
         while True:
+            await self._allowed(job, progress, deadline)
             progress.attempts += 1
             progress.failed = None
             exchange = Exchange(Limits.of(job), progress)
+            exchange.turn = turn
             try:
-                return await self._attempt(job, exchange, validators)
+                return await self._attempt(job, run, exchange, validators, ask)
             except FetchError as error:
-                repeatable = job.method in _IDEMPOTENT or not exchange.sent
-                if progress.attempts > job.retries or not error.transient or not repeatable:
+                if isinstance(error, HostHeldError) and not exchange.sent and self._hosts.left(self._name(job)):
+                    progress.attempts -= 1  # it was none: the host has named a time while this one waited for its turn
+                    continue
+                remaining = deadline - self._pace.clock.monotonic()
+                attempt = Attempt(progress.attempts - before, exchange.sent, remaining)
+                wait = again(job, error, attempt, self._pace.jitter)
+                if wait is None:
                     raise
                 progress.failed, progress.phase = error.reason, "backoff"
-            await asyncio.sleep(self._backoff(progress.attempts))
+            await self._pace.sleep(wait)
 
     async def send(self, method: str, url: str, headers: Mapping[str, str], body: Body, timeouts: Timeouts) -> int:
         """Send ``body`` and return the response's status; redirects are not followed, the response is not read.
@@ -86,6 +130,7 @@ class Fetcher:
         request = httpx.Request(method, parsed(url), headers=framed, content=_Chunks(body))
         response = await self._client.walk(request, exchange, follow=False)
         await let_go(response)
+        self._obey(response, retry_after(response, self._pace.clock.now()), Retry())
         return response.status_code
 
     def _template(self, job: Job) -> Template:
@@ -94,26 +139,73 @@ class Fetcher:
             template = self._templates[job.name] = Template.of(job)
         return template
 
-    def _backoff(self, attempts: int) -> float:
-        """Return the seconds before the next attempt: exponential, with full jitter."""
-        return min(BACKOFF_LONGEST, BACKOFF_FIRST * 2.0 ** (attempts - 1)) * self._jitter()
+    def _name(self, job: Job) -> str:
+        """Return the name of the host that ``job`` asks first, as requests carry it; "" if its URL is none."""
+        known = self._names.get(job.name)
+        if known is None or known[0] is not job:
+            assert job.url is not None
+            try:
+                name = parsed(job.url.reveal()).raw_host.decode("ascii")
+            except FetchError:
+                name = ""
+            known = self._names[job.name] = (job, name)
+        return known[1]
 
-    async def _attempt(self, job: Job, exchange: Exchange, validators: Validators) -> Fetched | None:
+    async def _allowed(self, job: Job, progress: Progress, deadline: float) -> None:
+        """Wait until the host that ``job`` asks first takes requests.
+
+        Raises:
+            HostHeldError: it does not before the deadline.
+        """
+        name = self._name(job)
+        while left := self._hosts.left(name):
+            remaining = deadline - self._pace.clock.monotonic()
+            progress.phase, progress.failed = "backoff", Reason.HTTP_429
+            if left >= remaining:
+                error = self._hosts.refusal(name)
+                error.phase = progress.phase
+                raise error
+            await self._pace.sleep(min(spread(left, self._pace.jitter), (left + remaining) / 2))
+
+    def _judge(self, response: httpx.Response, job: Job, exchange: Exchange) -> None:
+        """Let ``response`` pass, or have its host left alone for as long as it asks."""
+        try:
+            judge(response, job.expect, exchange, self._pace.clock.now())
+        except FetchError as error:
+            error.retry_after = self._obey(response, error.retry_after, job.retry)
+            raise
+
+    def _obey(self, response: httpx.Response, wait: float | None, retry: Retry) -> float | None:
+        """Send the host of ``response`` nothing for as long as it wants; return the seconds of that."""
+        if wait is None:
+            return None
+        wait = min(wait, retry.longest_retry_after)
+        self._hosts.hold(response.url.raw_host.decode("ascii"), wait)
+        return wait
+
+    async def _attempt(
+        self, job: Job, run: Run, exchange: Exchange, validators: Validators, ask: Ask | None
+    ) -> Fetched | None:
         progress, template = exchange.progress, self._template(job)
-        progress.status, progress.bytes = None, 0
+        progress.status, progress.bytes = None, progress.earlier
         progress.timings.clear()
-        response = await self._client.walk(template.request(exchange, validators), exchange)
+        auth = self._authority.of(job) if job.auth is not None else None
+        response = await self._client.walk(template.request(exchange, validators, ask), exchange, auth=auth)
         try:
             progress.status = response.status_code
             if not_modified(response):
+                self._fresh.note(job, run, response)
                 return None
-            judge(response, job.expect, exchange)
+            self._judge(response, job, exchange)
             assert isinstance(response.stream, AsyncIterable)
             progress.phase = "memory"
             body = await self._spool.keep(response.stream)
         finally:
             await let_go(response)
-        headers = _kept_headers(response)
+        if ask is not None:
+            ask.answered = response.url
+        self._fresh.note(job, run, response)
+        headers = _kept_headers(response, job)
         return Fetched(
             status=response.status_code,
             url=template.source if response.url is template.url else public_url(str(response.url)),
@@ -135,9 +227,15 @@ class _Chunks(AsyncIterable[bytes]):
         return self._body.chunks()
 
 
-def _kept_headers(response: httpx.Response) -> dict[str, str]:
+def _kept_headers(response: httpx.Response, job: Job) -> dict[str, str]:
     raw = ((name.lower(), value) for name, value in response.headers.raw)
-    return {name.decode(): value.decode("latin-1") for name, value in raw if name in _KEPT_HEADERS}
+    kept = {name.decode(): value.decode("latin-1") for name, value in raw if name in _KEPT_HEADERS}
+    if "link" in kept:
+        kept["link"] = response.headers["link"]  # several of them are one list (RFC 9110, 5.3)
+    cursor = job.cursor.header if job.cursor is not None else None
+    if cursor and cursor in response.headers:
+        kept[cursor.lower()] = response.headers[cursor]
+    return kept
 
 
 def _returnable(validator: str | None) -> str | None:

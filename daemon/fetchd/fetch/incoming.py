@@ -49,7 +49,7 @@ class Incoming(httpx.AsyncByteStream):
                 since_turn += len(piece)
                 if decoded > limit:
                     raise failures.TooLargeError(f"the body is larger than max_body, {limit} bytes", exchange)
-                exchange.progress.bytes = decoded
+                exchange.progress.bytes = exchange.progress.earlier + decoded
                 yield piece
                 if since_turn >= TURN:
                     since_turn = 0

@@ -18,6 +18,8 @@ READ_AT_MOST: Final = 32 * 1024
 class Protocol(ResponseHandler):
     """A connection that does not let its server occupy the loop."""
 
+    used = False
+    """Whether it has served an exchange."""
     _informational = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-import ssl
 import sys
-from collections.abc import AsyncIterable, Iterable, Mapping
+from collections.abc import AsyncIterable, Iterable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Final
 
 import aiohttp
-import anyio
 import httpx
+from aiohttp import hdrs
 from aiohttp.abc import AbstractStreamWriter
 from multidict import CIMultiDict
 from yarl import URL
 
+from fetchd import __version__
 from fetchd.fetch import failures
 from fetchd.fetch.connections import open_session
 from fetchd.fetch.exchange import EXTENSION, Exchange, Phase
+from fetchd.fetch.hosts import Hosts
 from fetchd.fetch.incoming import Incoming
+from fetchd.fetch.network import DIRECT, SOCKET_HOST, socket_of
+from fetchd.fetch.pools import Pools
+from fetchd.fetch.proxies import NO_PROXIES, Proxies, Proxy
 from fetchd.fetch.resolver import Resolver
+from fetchd.fetch.retry import IDEMPOTENT
+from fetchd.fetch.tls import Contexts, UnusableTlsError
 
 WRITE_PIECE: Final = 64 * 1024
 
+_UNANSWERED: Final = frozenset({Phase.WRITE, Phase.HEADERS})
 _NO_URL: Final = "what is asked for is not an http or https URL"
 
 
@@ -33,10 +41,11 @@ class Transport(httpx.AsyncBaseTransport):
     be made to buffer more than ``max_body``, redirect bodies and error pages included.
     """
 
-    def __init__(self, *, tls: ssl.SSLContext, resolver: Resolver, max_concurrent: Mapping[str, int]) -> None:
-        self._max_concurrent = {_ascii(host): limit for host, limit in max_concurrent.items()}
-        self._places: dict[str, anyio.Semaphore] = {}
-        self._session = open_session(tls, resolver)
+    def __init__(self, *, contexts: Contexts, resolver: Resolver, hosts: Hosts, proxies: Proxies = NO_PROXIES) -> None:
+        self._hosts = hosts
+        self._proxies = proxies
+        self._session = open_session(contexts.default, resolver)
+        self._pools = Pools(contexts, resolver)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send ``request`` and return the response as soon as its headers have come.
@@ -48,9 +57,9 @@ class Transport(httpx.AsyncBaseTransport):
         with ExitStack() as held:
             held.callback(exchange.leave)
             with exchange.walled(Phase.POOL) as wall:
-                await self._place(request.url.raw_host.decode("ascii"), held)
+                await self._hosts.start(request.url.raw_host.decode("ascii"), exchange, held)
                 exchange.enter(Phase.CONNECT)
-                response = await self._send(request, exchange)
+                response = await self._send(request, exchange, await self._way(request, exchange, held))
                 held.callback(response.close)
             if wall.cancelled_caught:
                 raise failures.timed_out(exchange)
@@ -60,26 +69,57 @@ class Transport(httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         """Close every connection."""
+        await self._pools.aclose()
         await self._session.close()
 
-    async def _place(self, host: str, held: ExitStack) -> None:
-        """Wait for a place among the host's exchanges; it is given back when ``held`` closes."""
-        limit = self._max_concurrent.get(host)
-        if limit:
-            places = self._places.setdefault(host, anyio.Semaphore(limit))
-            await places.acquire()
-            held.callback(places.release)
+    async def renew(self) -> None:
+        """Read the files of jobs' own TLS anew with their next exchanges: certificates are replaced now and then."""
+        await self._pools.renew()
 
-    async def _send(self, request: httpx.Request, exchange: Exchange) -> aiohttp.ClientResponse:
+    async def _way(self, request: httpx.Request, exchange: Exchange, held: ExitStack) -> _Way:
+        """Return how ``request`` travels, by the exchange's network and its own URL."""
+        network, path = exchange.limits.network, socket_of(request.url.raw_host)
+        exchange.proxy, exchange.at_proxy = "", False
+        url = _socket_url(request) if path else _url(request, exchange)
+        if network is DIRECT and not path:
+            return _Way(self._session, url)
         try:
-            return await self._session.request(
+            proxy = None if path else self._proxies.through(network.proxy.reveal(), url)
+        except ValueError as error:
+            raise failures.NotSendableError(f"the proxy cannot be used: {error}", exchange) from None
+        if network.deny_private and (path or proxy):
+            what = "a socket is of this machine" if path else "through a proxy nobody can tell which address is asked"
+            raise failures.AddressRefusedError(f"{what}, and deny_private is set", exchange)
+        exchange.proxy = proxy.shown if proxy else ""
+        try:
+            return _Way(await self._pools.take(network, path, held), url, proxy)
+        except UnusableTlsError as error:
+            raise failures.TlsError(f"tls.{error.key}: {error}", exchange) from None
+
+    async def _send(self, request: httpx.Request, exchange: Exchange, way: _Way) -> aiohttp.ClientResponse:
+        """Send ``request``, once more where the server has closed an idle connection just before it came."""
+        try:
+            return await self._send_once(request, exchange, way)
+        except failures.ProtocolError:
+            if not (exchange.reused and request.method in IDEMPOTENT and exchange.phase in _UNANSWERED):
+                raise
+        exchange.fresh = True
+        exchange.enter(Phase.CONNECT)
+        return await self._send_once(request, exchange, way)
+
+    async def _send_once(self, request: httpx.Request, exchange: Exchange, way: _Way) -> aiohttp.ClientResponse:
+        exchange.reused = False
+        try:
+            response = await way.session.request(
                 request.method,
-                _url(request, exchange),
-                headers=_headers(request),
+                way.url,
+                headers=way.headers(request),
                 data=_outgoing(request, exchange),
                 allow_redirects=False,
                 trace_request_ctx=exchange,
                 server_hostname=request.extensions.get("sni_hostname"),
+                proxy=way.proxy.url if way.proxy else None,
+                proxy_headers=way.proxy_headers(),
             )
         except aiohttp.InvalidURL:
             raise failures.NotSendableError(_NO_URL, exchange) from None
@@ -88,6 +128,33 @@ class Transport(httpx.AsyncBaseTransport):
             raise failures.translated(error, exchange) from None
         except ValueError as error:
             raise failures.NotSendableError(f"the request cannot be sent: {error}", exchange) from None
+        if response.status == 407 and way.proxy:
+            response.close()
+            raise failures.proxy_refused(response.status, exchange)
+        return response
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """How one request travels. What authorises it at the proxy goes to the proxy alone."""
+
+    session: aiohttp.ClientSession
+    url: URL
+    proxy: Proxy | None = None
+
+    def headers(self, request: httpx.Request) -> CIMultiDict[str]:
+        """Return the request's headers; a proxy that forwards it reads its own among them, and takes it out."""
+        headers = _headers(request)
+        if self.proxy and self.proxy.authorization and self.url.scheme == "http":
+            headers[hdrs.PROXY_AUTHORIZATION] = self.proxy.authorization
+        return headers
+
+    def proxy_headers(self) -> dict[str, str] | None:
+        """Return the headers of CONNECT, for a target that the proxy shall not hear."""
+        if self.proxy is None:
+            return None
+        secret = self.proxy.authorization
+        return {hdrs.USER_AGENT: f"fetchd/{__version__}", **({hdrs.PROXY_AUTHORIZATION: secret} if secret else {})}
 
 
 class _Outgoing(aiohttp.Payload):
@@ -148,12 +215,9 @@ def _url(request: httpx.Request, exchange: Exchange) -> URL:
     return url.with_user(None) if request.url.userinfo else url
 
 
-def _ascii(host: str) -> str:
-    """Return ``host`` as requests carry it; international names may be written either way."""
-    try:
-        return httpx.URL(scheme="http", host=host).raw_host.decode("ascii")
-    except httpx.InvalidURL:
-        return host  # no request can name it
+def _socket_url(request: httpx.Request) -> URL:
+    """Return what is asked of the server at a socket, which knows itself by no other name."""
+    return URL(f"http://localhost{request.url.raw_path.decode('ascii')}", encoded=True)
 
 
 def _headers(request: httpx.Request) -> CIMultiDict[str]:
@@ -161,6 +225,8 @@ def _headers(request: httpx.Request) -> CIMultiDict[str]:
     for name, value in request.headers.raw:
         if name.lower() != b"transfer-encoding":  # the connection layer frames the body itself
             headers.add(name.decode("ascii"), _text(value))
+    if headers.get(hdrs.HOST, "").startswith(SOCKET_HOST):
+        headers[hdrs.HOST] = "localhost"
     return headers
 
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Final
 
 import httpx
 
 from fetchd.errors import FetchError, Reason
 from fetchd.fetch.exchange import Exchange
+from fetchd.fetch.retry import retry_after
 from fetchd.job import Expect
 
 _TRANSIENT: Final = frozenset({408, 425, 500, 502, 503, 504})
 
 
-def judge(response: httpx.Response, expect: Expect, exchange: Exchange) -> None:
-    """Let ``response`` pass if it is the result that was expected.
+def judge(response: httpx.Response, expect: Expect, exchange: Exchange, now: datetime) -> None:
+    """Let ``response``, which has come ``now``, pass if it is the result that was expected.
 
     Raises:
         FetchError: it is not; transient where another attempt may be answered otherwise.
@@ -22,9 +24,12 @@ def judge(response: httpx.Response, expect: Expect, exchange: Exchange) -> None:
     status = response.status_code
     wanted = status in expect.status if expect.status else 200 <= status <= 299
     if not wanted:
-        # A server that names a time to come back wants no attempt before it.
-        transient = status in _TRANSIENT and "retry-after" not in response.headers
-        raise _error(_reason(status), f"the server answered {status}", transient, response, exchange)
+        wait = retry_after(response, now)
+        # Who is told when to come back may come back then.
+        transient = status in _TRANSIENT or wait is not None
+        error = _error(_reason(status), f"the server answered {status}", transient, response, exchange)
+        error.retry_after = wait
+        raise error
     if expect.content_type is None:
         return
     declared = response.headers.get("content-type", "")

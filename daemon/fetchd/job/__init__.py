@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Iterator
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import Field
 
@@ -28,6 +28,7 @@ from fetchd.job.values import (
     LONGEST_DEADLINE,
     Frozen,
     Function,
+    HeaderName,
     Headers,
     Listed,
     Url,
@@ -52,6 +53,7 @@ __all__ = [
     "Expect",
     "Frozen",
     "Function",
+    "HeaderName",
     "Headers",
     "IpVersion",
     "Job",
@@ -82,6 +84,10 @@ class Auth(Frozen):
         """Return the headers that authorise a request."""
         return {}
 
+    def fills(self) -> tuple[Literal["header", "query"], str]:
+        """Return what of a request is set by this, and nobody else may set: its place and its name."""
+        return "header", "Authorization"
+
 
 class SinkOptions(Frozen):
     """Where results go; each kind is defined beside the code that delivers to it."""
@@ -99,6 +105,11 @@ class SinkOptions(Frozen):
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield each (key, message) that only the running machine can tell, such as a function that is not there."""
         yield from ()
+
+
+_MARKED: Final = set(
+    {"collect", "method", "sinks", "json_body", "pages", "parse", "delimiter", "extract", "split", "unique"}
+)
 
 
 class Job(Policy):
@@ -155,9 +166,9 @@ class Job(Policy):
 
     def mark(self) -> str:
         """Return what changes with what is fetched and with where it goes; of secrets, only those in the file count."""
-        shown = self.model_dump(mode="json", include={"collect", "method", "sinks"})
+        shown = self.model_dump(mode="json", include=_MARKED)
         address = self.url.reveal() if self.url and self.url.origin == INLINE else self.source
-        given = {**self.params, **self.headers}
+        given = {**self.params, **self.headers, **(self.form or {}), **({"body": self.body} if self.body else {})}
         values = {name: value.reveal() for name, value in given.items() if value.origin == INLINE}
         text = json.dumps([shown, address, sorted(given), values], sort_keys=True)
         return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()

@@ -29,6 +29,7 @@ REPEATABLE: Final = (
     Reason.TIMEOUT_POOL,
     Reason.PROTOCOL,
     Reason.DECODE,
+    Reason.AUTH,
     Reason.HTTP_429,
     Reason.HTTP_4XX,
     Reason.HTTP_5XX,

@@ -88,7 +88,7 @@ class Tls(Frozen):
     """A PEM file with the certificate's key; without, it is in the same file as the certificate."""
     key_password: Secret | None = None
     """What the key is encrypted with."""
-    fingerprint: Annotated[str, Field(pattern=r"^(?:[0-9a-f]{2}:?){31}[0-9a-f]{2}$")] | None = None
+    fingerprint: Annotated[str, Field(pattern=r"^(?:[0-9A-Fa-f]{2}:?){31}[0-9A-Fa-f]{2}$")] | None = None
     """The SHA-256 of the one certificate that the server may show, in hexadecimal digits."""
     verify: bool = True
     """Whether the server's certificate has to be trusted. Without it anybody on the way can read and change all."""

@@ -47,8 +47,11 @@ class Policy(Frozen):
     """Which failed attempts are followed by another one, and when."""
     backoff: Backoff = Backoff()
     """How the rhythm slows down while the target fails."""
-    proxy: Proxy = Secret("")
-    """The proxy that requests go through: an address, "env" for what the environment names, "" for none."""
+    proxy: Proxy = Field(Secret(""), json_schema_extra={"default": ""})
+    """The proxy that requests go through: an address, "env" for what the environment names, "" for none.
+
+    Names are looked up by the proxy, then.
+    """
     ip: IpVersion = "any"
     """Which addresses of a host are asked."""
     deny_private: bool = False

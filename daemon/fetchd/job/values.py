@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Any, Final
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import quote, unquote, unquote_to_bytes, urlsplit, urlunsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
@@ -12,6 +12,10 @@ from fetchd.secret import INLINE, Secret
 
 JOB_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 LONGEST_DEADLINE: Final = 86400.0
+SOCKET_SCHEME: Final = "http+unix"
+"""What a URL begins with whose host is the percent-encoded path of a socket."""
+LONGEST_SOCKET_PATH: Final = 107
+"""Bytes; the kernel takes no more (unix(7))."""
 
 _FUNCTION: Final = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
 _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -61,14 +65,30 @@ def url_problem(url: str) -> str | None:
         return "a URL holds no spaces and no control characters; percent-encode them"
     try:
         parts = urlsplit(url)
+        if parts.scheme == SOCKET_SCHEME:
+            return _socket_problem(parts.netloc.rpartition("@")[2])
         host, port = parts.hostname, parts.port
         (host or "").encode("idna")
     except ValueError:
         return "not a URL: its host or its port is not valid"
     if parts.scheme not in {"http", "https"}:
-        return 'a URL begins with "http://" or "https://"'
+        tls = f"there is no TLS over a socket: write {SOCKET_SCHEME}" if parts.scheme == "https+unix" else ""
+        return tls or 'a URL begins with "http://" or "https://"'
+    if (host or "").lower().startswith("%2f"):
+        return f"not a URL: a socket's path goes with {SOCKET_SCHEME} only"
     if not host or port == 0:
         return "not a URL: its host is missing" if not host else "not a URL: there is no port 0"
+    return None
+
+
+def _socket_problem(host: str) -> str | None:
+    path = unquote_to_bytes(host)
+    if not path.startswith(b"/"):
+        return f'write the socket\'s path percent-encoded, such as "{SOCKET_SCHEME}://%2Frun%2Fapp.sock/path"'
+    if ":" in host:
+        return "not a URL: a socket has no port"
+    if b"\0" in path or len(path) > LONGEST_SOCKET_PATH:
+        return f"not a socket's path: it has a NUL, or more than {LONGEST_SOCKET_PATH} bytes"
     return None
 
 
@@ -80,12 +100,12 @@ Function = Annotated[str, AfterValidator(_function)]
 """A function in an importable module, as ``package.module:function``."""
 
 Url = Annotated[Secret, AfterValidator(_http_url)]
-"""An http or https URL, which may hold secrets."""
+"""An http or https URL, or http+unix for a socket; it may hold secrets."""
 
-Headers = Annotated[
-    dict[Annotated[str, AfterValidator(_header_name)], Annotated[Secret, AfterValidator(_header_value)]],
-    AfterValidator(_each_once),
-]
+HeaderName = Annotated[str, AfterValidator(_header_name)]
+"""A header's name, other than of those that frame a message."""
+
+Headers = Annotated[dict[HeaderName, Annotated[Secret, AfterValidator(_header_value)]], AfterValidator(_each_once)]
 """Headers by name, fit to be sent."""
 
 Listed = BeforeValidator(_to_tuple)
@@ -103,5 +123,7 @@ class Frozen(BaseModel):
 def public_url(url: str) -> str:
     """Return ``url`` without what may be secret: the user, the query and the fragment."""
     parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, host, parts.path, "", ""))
+    scheme, host = parts.scheme, parts.netloc.rpartition("@")[2]
+    if host[:3].lower() == "%2f":  # a socket's path, as it was written or as the HTTP client carries it
+        scheme, host = SOCKET_SCHEME, quote(unquote(host), safe="")
+    return urlunsplit((scheme, host, parts.path, "", ""))

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, Final
+from collections.abc import Iterator
+from typing import Any, BinaryIO, Final
+
+from fetchd.extract.plain import RECORDS
 
 _TEXT: Final = re.compile(
     r"text/.+|application/(?:.+\+)?(?:json|xml|yaml|javascript)|application/x-ndjson|.+\+(?:json|xml)"
@@ -35,6 +38,18 @@ def json_of(content: bytes, content_type: str) -> str | None:
     except (ValueError, RecursionError):
         return None
     return text.strip().replace("\r", " ").replace("\n", " ")  # in JSON these stand between tokens only
+
+
+def is_records(content_type: str) -> bool:
+    """Return whether a body of this type is made of records, one on each line."""
+    return _media_type(content_type) == RECORDS
+
+
+def records_of(file: BinaryIO) -> Iterator[bytes]:
+    """Yield the lines of ``file`` that hold a record, without their ends."""
+    for line in file:
+        if record := line.strip():
+            yield record
 
 
 def clean(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Results as files: the newest under one name, or each as a line at the end."""
+"""Results as files: the newest under one name, or each as a line, and each of its records as one, at the end."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import secrets
 import shutil
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC
 from functools import partial
@@ -26,7 +26,7 @@ from fetchd.errors import SinkError
 from fetchd.job import SinkOptions
 from fetchd.run import Delivery
 from fetchd.sinks import Resources
-from fetchd.sinks.content import json_of
+from fetchd.sinks.content import is_records, json_of, records_of
 from fetchd.sinks.paths import fill, locate, path_with
 
 log = structlog.get_logger()
@@ -52,7 +52,10 @@ class FileOptions(SinkOptions):
     path: Annotated[str, AfterValidator(path_with("job", "date", "run"))]
     """Where to write; relative to the folder out in the state directory. May hold {job}, {run} and {date}, in UTC."""
     mode: Literal["replace", "append"] = "replace"
-    """Whether a result takes the place of the last one, whole or not at all, or is a line at the end (JSON Lines)."""
+    """Whether a result takes the place of the last one, whole or not at all, or is a line at the end (JSON Lines).
+
+    A result made of records is a line for each of them.
+    """
     permissions: Annotated[str, Field(pattern=r"^0?[0-7]{3}$")] | None = None
     """The file's permissions, such as "0640"; without, those of the file that is replaced, or the process's default."""
 
@@ -147,11 +150,13 @@ def _is_left(entry: os.DirEntry[str]) -> bool:
 
 
 def _append(target: Path, attempt: _Attempt) -> None:
-    """Add a line to ``target`` in one write; a line that does not fit leaves nothing behind.
+    """Add the lines of a delivery to ``target``; those that do not all fit leave nothing behind.
 
     What may have been tried before is looked for first: whoever did may have been killed between writing and saying so.
     """
-    line = _line(attempt.delivery)
+    lines = _lines(attempt.delivery)
+    if not is_records(attempt.delivery.fetched.content_type):
+        lines = iter(list(lines))  # made before the file is locked
     flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK
     descriptor = os.open(target, flags, 0o666 if attempt.mode is None else attempt.mode)
     try:
@@ -163,32 +168,52 @@ def _append(target: Path, attempt: _Attempt) -> None:
             os.fchmod(descriptor, attempt.mode)
         with _locked(descriptor, target, attempt):
             if not (regular and attempt.delivery.attempt > 1 and _holds(descriptor, attempt)):
-                _write_line(descriptor, line, regular=regular)
+                _write_lines(descriptor, _in_pieces(lines), attempt, regular=regular)
     finally:
         os.close(descriptor)
 
 
-def _write_line(descriptor: int, line: bytes, *, regular: bool) -> None:
+def _write_lines(descriptor: int, pieces: Iterable[bytes], attempt: _Attempt, *, regular: bool) -> None:
     size = os.fstat(descriptor).st_size if regular else 0
-    if size and os.pread(descriptor, 1, size - 1) != b"\n":
-        line = b"\n" + line  # a line that a crash has cut short must not spoil this one as well
-    written = os.write(descriptor, line)
-    if regular and written < len(line):
-        os.ftruncate(descriptor, size)
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    # A line that a crash has cut short must not spoil this one as well.
+    before = b"\n" if size and os.pread(descriptor, 1, size - 1) != b"\n" else b""
+    try:
+        for piece in pieces:
+            if attempt.given_up:
+                raise SinkError("given up")
+            if os.write(descriptor, before + piece) < len(before + piece) and regular:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            before = b""
+    except BaseException:
+        if regular:
+            os.ftruncate(descriptor, size)
+        raise
     if regular:
         os.fsync(descriptor)
 
 
+def _in_pieces(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield whole lines, about a mebibyte at a time: small records make long lines."""
+    piece = bytearray()
+    for line in lines:
+        piece += line
+        if len(piece) >= PIECE:
+            yield bytes(piece)
+            piece.clear()
+    if piece:
+        yield bytes(piece)
+
+
 def _holds(descriptor: int, attempt: _Attempt) -> bool:
-    """Return whether the file holds the whole line of the delivery.
+    """Return whether the file holds the whole line of the delivery, or of its last record.
 
     It is read from its end, as far as the piece with an older line of the same lane: what is newer stands behind that.
     """
     delivery = attempt.delivery
-    own = re.compile(rb'\n\{"delivery": %b, ' % re.escape(json.dumps(delivery.id).encode()))
+    last = b'"record": %d, ' % _count(delivery) if is_records(delivery.fetched.content_type) else b""
+    own = re.compile(rb'\n\{"delivery": %b, %b' % (re.escape(json.dumps(delivery.id).encode()), last))
     older = re.compile(
-        rb'\n\{"delivery": "[^"]*%b", "job": %b, "run": "([^"]*)"'
+        rb'\n\{"delivery": "[^"]*%b", (?:"record": \d+, )?"job": %b, "run": "([^"]*)"'
         % (re.escape(f"-{delivery.sink}".encode()), re.escape(json.dumps(delivery.job).encode()))
     )
     end = os.fstat(descriptor).st_size
@@ -235,23 +260,37 @@ def _locked(descriptor: int, target: Path, attempt: _Attempt) -> Iterator[None]:
     yield  # the lock goes with the descriptor
 
 
-def _line(delivery: Delivery) -> bytes:
-    """Return the delivery as one line of JSON; a body that is JSON itself stands in it as it came."""
+def _lines(delivery: Delivery) -> Iterator[bytes]:
+    """Yield the delivery as one line of JSON, or as one for each record, which are numbered from 1."""
     fetched = delivery.fetched
     with fetched.body.open() as file:
-        content = file.read()
+        if not is_records(fetched.content_type):
+            yield _line(delivery, {}, file.read(), fetched.content_type)
+            return
+        for number, record in enumerate(records_of(file), start=1):
+            yield _line(delivery, {"record": number}, record, "application/json")
+
+
+def _line(delivery: Delivery, place: dict[str, int], content: bytes, content_type: str) -> bytes:
+    """Return ``content`` with its delivery as one line of JSON; what is JSON itself stands in it as it came."""
     head = {
         "delivery": delivery.id,
+        **place,
         "job": delivery.job,
         "run": delivery.run,
         "slot": delivery.slot.isoformat(),
-        "url": fetched.url,
-        "status": fetched.status,
+        "url": delivery.fetched.url,
+        "status": delivery.fetched.status,
     }
-    body = json_of(content, fetched.content_type)
+    body = json_of(content, content_type)
     if body is None:
         body = json.dumps(content.decode("utf-8", "replace"), ensure_ascii=False)
     return f'{json.dumps(head)[:-1]}, "body": {body}}}\n'.encode()
+
+
+def _count(delivery: Delivery) -> int:
+    with delivery.fetched.body.open() as file:
+        return sum(1 for _ in records_of(file))
 
 
 def _mode_of(target: Path) -> int | None:

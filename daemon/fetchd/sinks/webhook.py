@@ -1,22 +1,29 @@
-"""Results sent on over HTTP."""
+"""Results sent on over HTTP: each in one request, or its records in several."""
 
 from __future__ import annotations
 
+import asyncio
 import re
+from collections.abc import AsyncIterator
 from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
+from fetchd.body import Body
 from fetchd.errors import FetchError, SinkError
 from fetchd.job import SinkOptions, Timeouts
 from fetchd.run import Delivery
 from fetchd.secret import Secret
 from fetchd.sinks import Outgoing, Resources
-from fetchd.sinks.content import clean
+from fetchd.sinks.content import clean, is_records
 
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _OURS: Final = frozenset({"connection", "content-length", "host", "idempotency-key", "transfer-encoding"})
+BATCH_BYTES: Final = 2**20
+"""Bytes at which a batch is sent, however few its records are: it is made in memory."""
+
+_AT_ONCE: Final = 16 * 1024
 _TRANSIENT: Final = frozenset({408, 425, 429})
 
 
@@ -47,7 +54,7 @@ def _check_headers(headers: dict[str, Secret]) -> dict[str, Secret]:
 
 
 class WebhookOptions(SinkOptions):
-    """A request for each result, with the body as it came."""
+    """A request for each result, with the body as it is, or requests with its records."""
 
     kind: Literal["webhook"]
     url: Annotated[Secret, AfterValidator(_check_url)]
@@ -58,6 +65,8 @@ class WebhookOptions(SinkOptions):
     """Headers sent with the request."""
     timeout: Timeouts = Timeouts()
     """The longest wait within each phase of the request; one duration for all, or a table."""
+    batch: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """The most records that one request brings, as a JSON array; without, all of them come as lines, as they are."""
 
 
 class WebhookSink:
@@ -69,20 +78,38 @@ class WebhookSink:
         self._url = options.url.reveal()
         self._headers = {name: value.reveal() for name, value in options.headers.items()}
         self._timeouts = options.timeout
+        self._batch = options.batch
+        self._taken = ("", 0)
 
     async def deliver(self, delivery: Delivery) -> None:
-        """Send the result; a status from 200 to 299 says that it was taken.
+        """Send the result; a status from 200 to 299 says that it, or a batch of it, was taken.
+
+        A further try goes on behind the last batch that was taken; after a restart it begins with the first one, whose
+        Idempotency-Key is the same as before.
 
         Raises:
             SinkError: it was not; permanent unless the failure or the status is one that passes.
         """
-        outgoing = Outgoing(
-            method=self._method,
-            url=self._url,
-            headers=self._headers_for(delivery),
-            body=delivery.fetched.body,
-            timeouts=self._timeouts,
-        )
+        fetched = delivery.fetched
+        if self._batch is None or not is_records(fetched.content_type):
+            await self._post(self._headers_for(delivery, fetched.content_type), fetched.body)
+            return
+        taken = self._taken[1] if self._taken[0] == delivery.id else 0
+        number = 0
+        async for batch in _batches(fetched.body, self._batch):
+            number += 1
+            if number <= taken:
+                continue
+            headers = self._headers_for(delivery, "application/json")
+            await self._post(headers | {"Idempotency-Key": f"{delivery.id}-{number}"}, Body.of(batch))
+            self._taken = (delivery.id, number)
+        self._taken = ("", 0)
+
+    async def aclose(self) -> None:
+        """Nothing is held: the client is shared."""
+
+    async def _post(self, headers: dict[str, str], body: Body) -> None:
+        outgoing = Outgoing(self._method, self._url, headers, body, self._timeouts)
         try:
             status = await self._send(outgoing)
         except FetchError as error:
@@ -90,11 +117,8 @@ class WebhookSink:
         if not 200 <= status < 300:
             raise self._refusal(status)
 
-    async def aclose(self) -> None:
-        """Nothing is held: the client is shared."""
-
-    def _headers_for(self, delivery: Delivery) -> dict[str, str]:
-        content_type = clean(delivery.fetched.content_type).encode("ascii", "replace").decode()
+    def _headers_for(self, delivery: Delivery, declared: str) -> dict[str, str]:
+        content_type = clean(declared).encode("ascii", "replace").decode()
         headers = dict(self._headers)
         if not any(name.lower() == "content-type" for name in headers):
             headers["Content-Type"] = content_type or "application/octet-stream"
@@ -116,3 +140,33 @@ class WebhookSink:
         """Return where it goes, fit to be shown: the paths of webhooks are often the secret."""
         parts = urlsplit(self._url)
         return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+
+
+async def _batches(body: Body, most: int) -> AsyncIterator[bytes]:
+    """Yield the records of ``body`` as JSON arrays of at most so many, the same each time."""
+    records: list[bytes] = []
+    size = 0
+    async for record in _records(body):
+        records.append(record)
+        size += len(record)
+        if len(records) >= most or size >= BATCH_BYTES:
+            yield b"[%b]" % b",".join(records)
+            records, size = [], 0
+    if records:
+        yield b"[%b]" % b",".join(records)
+
+
+async def _records(body: Body) -> AsyncIterator[bytes]:
+    """Yield the lines of ``body`` that hold a record, without their ends."""
+    pieces: list[bytes] = []
+    async for chunk in body.chunks():
+        for start in range(0, len(chunk), _AT_ONCE):
+            *ended, rest = chunk[start : start + _AT_ONCE].split(b"\n")
+            for line in ended:
+                if record := b"".join([*pieces, line]).strip():
+                    yield record
+                pieces = []
+            pieces.append(rest)
+            await asyncio.sleep(0)  # a body in memory waits for nothing, and thousands of lines take their time
+    if record := b"".join(pieces).strip():
+        yield record

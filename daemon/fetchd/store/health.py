@@ -15,10 +15,14 @@ SAID_EVERY: Final = 60.0
 
 
 class Health:
-    """What the writer finds, told on the loop. ``lost`` counts what could not be written and is not tried again."""
+    """What the writer finds, told on the loop. ``lost`` counts what could not be written and is not tried again.
+
+    ``reason`` says why nothing can be written now, "" if something can.
+    """
 
     def __init__(self, path: Path) -> None:
         self.lost = 0
+        self.reason = ""
         self._path = path
         self._failing_since: float | None = None
         self._lost_before = 0
@@ -29,7 +33,7 @@ class Health:
         """Note that something could not be written."""
         if self._failing_since is not None:
             return
-        now = time.monotonic()
+        now, self.reason = time.monotonic(), reason
         self._failing_since, self._lost_before = now, self.lost
         self._said = now - self._said_at >= SAID_EVERY  # where one thing fails again and again between others
         if self._said:
@@ -40,7 +44,7 @@ class Health:
         """Note that a batch was written."""
         if self._failing_since is None:
             return
-        after, self._failing_since = time.monotonic() - self._failing_since, None
+        after, self._failing_since, self.reason = time.monotonic() - self._failing_since, None, ""
         if self._said:
             log.warning(
                 "store_recovered", path=str(self._path), after_s=round(after, 3), lost=self.lost - self._lost_before

@@ -123,6 +123,11 @@ class SqliteStore:
         """How many entries of the history could not be written since the start."""
         return self._writer.lost
 
+    @property
+    def unwritable(self) -> str:
+        """Why nothing can be written now, "" if something can."""
+        return self._writer.unwritable
+
     async def load(self) -> None:
         """Read what is answered from memory, and compare the folder of bodies with the rows; once, before all else.
 

@@ -79,6 +79,11 @@ class Writer:
         """How much of what was offered could not be written."""
         return self._health.lost
 
+    @property
+    def unwritable(self) -> str:
+        """Why nothing can be written now, "" if something can."""
+        return self._health.reason
+
     async def start(self, connect: Callable[[], sqlite3.Connection]) -> None:
         """Start the thread, and return once it has what ``connect`` returns.
 

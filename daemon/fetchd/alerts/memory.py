@@ -1,0 +1,119 @@
+"""What people know, kept in the store's notes over restarts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import structlog
+
+from fetchd.alerts.troubles import DAEMON, FAILING, SINK, Key, Trouble
+from fetchd.alerts.words import LONGEST, Redact
+from fetchd.errors import StoreError
+from fetchd.job import Job
+from fetchd.store import Store
+
+log = structlog.get_logger()
+
+ALIVE: Final = "alerts/alive"
+TOLD: Final = "alerts/told/"
+ASKED: Final = 200
+"""Jobs whose last report is looked up at the start, because they fail and nobody knows."""
+
+_UNKNOWN: Final = datetime.min.replace(tzinfo=UTC)
+
+
+def keep(store: Store, key: Key, trouble: Trouble, redact: Redact) -> None:
+    """Note that people know of ``trouble``."""
+    value = {
+        "since": trouble.since.isoformat(),
+        "told": trouble.told.isoformat() if trouble.told else None,
+        "reason": trouble.reason,
+        "message": str(redact(trouble.message))[:LONGEST],
+        "count": trouble.count,
+        "hushed": trouble.hushed,
+    }
+    store.note(_name(key), json.dumps(value))
+
+
+def forget(store: Store, key: Key) -> None:
+    """Note that people know of nothing wrong there."""
+    store.note(_name(key), None)
+
+
+async def alive_at(store: Store) -> datetime | None:
+    """Return when the daemon was last known to be alive, in an earlier process."""
+    try:
+        notes = await store.notes(ALIVE)
+        return datetime.fromisoformat(notes[ALIVE]) if ALIVE in notes else None
+    except (StoreError, ValueError):
+        return None  # a store that fails says so itself
+
+
+async def recalled(store: Store, jobs: Mapping[str, Job]) -> dict[Key, Trouble]:
+    """Return all that is wrong and all that people know of, from before this process."""
+    try:
+        notes = await store.notes(TOLD)
+    except StoreError:
+        return {}  # the store says so itself
+    known = {_key(name): trouble for name, value in notes.items() if (trouble := _read(name, value)) is not None}
+    for (subject, kind), trouble in known.items():
+        # What a sink is owed is tried again, and what is wrong with the daemon is said again.
+        if kind.startswith(SINK):
+            trouble.on = store.recall(subject).owed > 0
+        elif subject != DAEMON and kind == FAILING:
+            trouble.on = store.recall(subject).failures > 0
+    asked = 0
+    for name, job in jobs.items():
+        memory = store.recall(name)
+        if not memory.failures:
+            continue
+        key = (name, FAILING)
+        if key in known:
+            known[key].count = memory.failures
+            continue
+        trouble = Trouble(memory.failing_since or _UNKNOWN, count=memory.failures, fresh=False)
+        known[key] = trouble
+        if 0 < job.alerts.after <= memory.failures and asked < ASKED:
+            asked += 1
+            await _ask(store, name, trouble)
+    return known
+
+
+async def _ask(store: Store, job: str, trouble: Trouble) -> None:
+    """Learn why ``job`` failed the last time; without that it is told of only when it fails again."""
+    try:
+        reports = await store.history(job, 1)
+    except StoreError:
+        return
+    for report in reports:
+        if not report.outcome.good:
+            trouble.reason = str(report.reason or report.outcome)
+            trouble.message, trouble.fresh = report.message, True
+
+
+def _name(key: Key) -> str:
+    return f"{TOLD}{key[0]}/{key[1]}"
+
+
+def _key(name: str) -> Key:
+    job, _, kind = name.removeprefix(TOLD).partition("/")
+    return job, kind
+
+
+def _read(name: str, value: str) -> Trouble | None:
+    try:
+        read: Mapping[str, Any] = json.loads(value)
+        return Trouble(
+            since=datetime.fromisoformat(read["since"]),
+            reason=str(read["reason"]),
+            message=str(read["message"]),
+            count=int(read["count"]),
+            told=datetime.fromisoformat(read["told"]),
+            hushed=bool(read["hushed"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        log.warning("notes_unreadable", note=name, message=f"what people were told is not known: {error}")
+        return None

@@ -1,0 +1,394 @@
+"""Watches what happens, and has people told: together what happens together, and each thing once."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final, Protocol
+from urllib.parse import urlsplit
+
+import structlog
+
+from fetchd.alerts.memory import ALIVE, alive_at, forget, keep, recalled
+from fetchd.alerts.options import ALWAYS_TOLD, AlertOptions, Maintenance
+from fetchd.alerts.posts import Box, Posts
+from fetchd.alerts.troubles import (
+    DAEMON,
+    FAILING,
+    NO_CONTACT,
+    OFFLINE,
+    OVERDUE,
+    SINK,
+    Change,
+    Key,
+    News,
+    Policy,
+    Trouble,
+    Troubles,
+    offline,
+)
+from fetchd.alerts.words import Redact, compose, lasted, reasons
+from fetchd.clock import Clock
+from fetchd.errors import Reason
+from fetchd.job import Job
+from fetchd.notifiers.message import NotifierOptions
+from fetchd.run import Delivery, Outcome, Report, new_run_id
+from fetchd.store import Memory, Store
+from fetchd.watch import Result, Unwatched
+
+log = structlog.get_logger()
+
+TICK: Final = 1.0
+LOOK_EVERY: Final = 10.0
+"""Seconds between two looks at what is wrong where nothing happens: for reminders, and for ends of maintenance."""
+OVERDUE_EVERY: Final = 30.0
+"""Seconds between two looks at a job that is overdue, or paused."""
+OVERDUE_AT_ONCE: Final = 100
+"""Jobs that are looked at in one turn of the loop: a cron expression takes a moment to follow."""
+ALIVE_EVERY: Final = 60.0
+_NOT_FAILED: Final = frozenset({Outcome.CANCELLED, Outcome.SKIPPED})
+_LOCAL: Final = ("localhost", "127.", "[::1]")
+
+OverdueSince = Callable[[Job, Memory], datetime]
+"""Returns the instant at which a job becomes, or became, overdue."""
+
+
+class Told(Protocol):
+    """What of a configuration counts here."""
+
+    @property
+    def jobs(self) -> Mapping[str, Job]:
+        """Return the jobs by name."""
+
+    @property
+    def alerts(self) -> AlertOptions:
+        """Return how people are told."""
+
+    @property
+    def notifiers(self) -> Mapping[str, NotifierOptions]:
+        """Return where messages go, by name."""
+
+    @property
+    def maintenance(self) -> Sequence[Maintenance]:
+        """Return when nobody is told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Teller:
+    """Who speaks, and what is not to be said: this machine's name, and what takes secrets out of a text."""
+
+    host: str
+    redact: Redact
+
+
+class Alerts(Unwatched):
+    """Tells people of jobs, of sinks and of the daemon. What it is told itself costs its caller nothing to speak of."""
+
+    def __init__(self, store: Store, clock: Clock, overdue_since: OverdueSince, posts: Posts, teller: Teller) -> None:
+        self._conditions: dict[str, Callable[[], str]] = {}
+        self._store = store
+        self._clock = clock
+        self._overdue_since = overdue_since
+        self._posts = posts
+        self._teller = teller
+        self._jobs: Mapping[str, Job] = {}
+        self._hosts: dict[str, str] = {}
+        self._remote: frozenset[str] = frozenset()
+        self._options = ALWAYS_TOLD
+        self._maintenance: Sequence[Maintenance] = ()
+        self._troubles = Troubles()
+        self._events: dict[Key, News] = {}
+        self._events_told: dict[Key, float] = {}
+        self._looks: list[tuple[datetime, str]] = []
+        self._contact: datetime | None = None
+        self._poked = False
+        self._look_at = self._alive_at = self._earliest = float("-inf")
+        self._tell_at: float | None = None
+
+    async def load(self, told: Told, boxes: Mapping[str, Box]) -> None:
+        """Learn what people know already; to be called once, before the first Run."""
+        await self._posts.load()
+        self.replace(told, boxes)
+        now = self._clock.now()
+        self._troubles.by_key = await recalled(self._store, self._jobs)
+        self._forget_gone()
+        self.daemon_ok("config")  # this process has one
+        down_since = await alive_at(self._store)
+        if down_since is not None and (now - down_since).total_seconds() >= self._options.down_after:
+            self.daemon("down", f"the daemon was down for {lasted(down_since, now)}", lasting=False)
+
+    def replace(self, told: Told, boxes: Mapping[str, Box]) -> None:
+        """Go by this configuration from now on; ``boxes`` are its notifiers, open."""
+        self._jobs, self._options, self._maintenance = told.jobs, told.alerts, told.maintenance
+        self._hosts = {name: host for name, job in told.jobs.items() if (host := _host(job))}
+        self._remote = frozenset(name for name, host in self._hosts.items() if not _is_local(host))
+        self._posts.replace(boxes, told.alerts.retry_for)
+        self._forget_gone()
+        now = self._clock.now()
+        self._looks = [(now, name) for name in self._jobs]  # all alike: a heap
+        heapq.heapify(self._looks)
+        self._poked = True
+
+    def watch(self, kind: str, condition: Callable[[], str]) -> None:
+        """Ask ``condition``, time and again, what is wrong with the daemon, "" for nothing, and have people told."""
+        self._conditions[kind] = condition
+
+    def daemon(self, kind: str, message: str, *, lasting: bool = True) -> None:
+        """Have people told of something wrong with the daemon: until `daemon_ok`, or, if not ``lasting``, that it was.
+
+        What was, time and again, is told and counted no more often than people are reminded.
+        """
+        if lasting:
+            seen = Trouble(self._clock.now(), message=message, count=1)
+            self._poked = self._troubles.failed((DAEMON, kind), seen) or self._poked
+        else:
+            self._happened((DAEMON, kind), "", message)
+
+    def daemon_ok(self, kind: str) -> None:
+        """Have people told that it is over, if they know of it."""
+        self._ended((DAEMON, kind))
+
+    def finished(self, report: Report) -> None:
+        """Take note of how a Run has ended."""
+        name = report.run.job
+        if name not in self._jobs:
+            return
+        if (report.outcome.good or report.status is not None) and name in self._remote:
+            self._reached()
+        if report.outcome.good:
+            if self._troubles.by_key:
+                self._ended((name, FAILING))
+                self._ended((name, OVERDUE))
+        elif report.outcome not in _NOT_FAILED:
+            since = report.started or self._clock.now()
+            reason = str(report.reason or report.outcome)
+            seen = Trouble(since, True, reason, report.message, 1, ran=self._clock.monotonic())
+            self._poked = self._troubles.failed((name, FAILING), seen) or self._poked
+
+    def tried(self, delivery: Delivery, result: Result, error: str) -> None:
+        """Take note of what became of a delivery."""
+        key = (delivery.job, SINK + delivery.sink)
+        if delivery.job not in self._jobs:
+            return
+        if result is Result.DELIVERED:
+            if self._troubles.by_key:
+                self._ended(key)
+            return
+        if result is Result.DEAD:
+            self._happened(key, str(Reason.SINK), error)
+        else:
+            seen = Trouble(self._clock.now(), True, str(Reason.SINK), error, 1, ran=self._clock.monotonic())
+            self._poked = self._troubles.failed(key, seen) or self._poked
+
+    async def run(self, wait: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+        """Tell what is to be told when it is time, until cancelled."""
+        while True:
+            self.tick()
+            await wait(TICK)
+
+    def tick(self) -> None:
+        """Look at the clock, and at what has happened since the last time."""
+        now, monotonic = self._clock.now(), self._clock.monotonic()
+        self._look_for_overdue(now)
+        self._look_at_daemon()
+        if monotonic >= self._alive_at:
+            self._store.note(ALIVE, now.isoformat())
+            self._alive_at = monotonic + ALIVE_EVERY
+        if self._tell_at is None:
+            if not self._poked and monotonic < self._look_at:
+                return
+            self._poked, self._look_at = False, monotonic + LOOK_EVERY
+            if self._news():
+                self._tell_at = max(monotonic + self._options.group_wait, self._earliest)
+        elif monotonic >= self._tell_at:
+            self._tell()
+
+    async def close(self, grace: float) -> None:
+        """Tell at once what waits to be told, and send for at most ``grace`` seconds; the rest is kept."""
+        self._store.note(ALIVE, self._clock.now().isoformat())
+        if self._poked or self._tell_at is not None:
+            self._tell()
+        await self._posts.drain(grace)
+
+    def _happened(self, key: Key, reason: str, message: str) -> None:
+        before = self._events.get(key)
+        count = before.count + 1 if before else 1
+        self._events[key] = News(*key, Change.ONCE, self._clock.now(), reason, message, count)
+        self._poked = True
+
+    def _ended(self, key: Key) -> bool:
+        ended = self._troubles.ended(key, self._clock.now(), self._clock.monotonic())
+        self._poked = self._poked or ended
+        return ended
+
+    def _reached(self) -> None:
+        """Take note that a host far away has answered."""
+        self._contact = self._clock.now()
+        if self._troubles.by_key and self._ended((DAEMON, OFFLINE)):
+            for key in self._troubles.unhush():
+                forget(self._store, key)
+
+    def _look_for_overdue(self, now: datetime) -> None:
+        for _ in range(OVERDUE_AT_ONCE):
+            if not self._looks or self._looks[0][0] > now:
+                return
+            _, name = heapq.heappop(self._looks)
+            job = self._jobs.get(name)
+            if job is not None:
+                heapq.heappush(self._looks, (self._overdue(job, now), name))
+
+    def _look_at_daemon(self) -> None:
+        for kind, condition in self._conditions.items():
+            if message := condition():
+                self.daemon(kind, message)
+            else:
+                self.daemon_ok(kind)
+
+    def _overdue(self, job: Job, now: datetime) -> datetime:
+        """Note whether ``job`` is overdue, and return when to look again."""
+        memory = self._store.recall(job.name)
+        key = (job.name, OVERDUE)
+        instant = self._overdue_since(job, memory)
+        if memory.paused or instant > now:
+            self._ended(key)
+            later = now + timedelta(seconds=OVERDUE_EVERY)
+            return later if memory.paused else max(instant, now + timedelta(seconds=TICK))
+        if key not in self._troubles.by_key or not self._troubles.by_key[key].on:
+            last = memory.last_success
+            message = f"no success since {last:%Y-%m-%d %H:%M:%S} UTC" if last else "no success so far"
+            self._troubles.failed(key, Trouble(instant, message=message, count=1))
+            self._poked = True
+        return now + timedelta(seconds=OVERDUE_EVERY)
+
+    def _policy_of(self, active: Sequence[Maintenance]) -> Callable[[str], Policy]:
+        def policy(name: str) -> Policy:
+            job = self._jobs.get(name)
+            if job is None:
+                return Policy(reminder=self._options.reminder)
+            paused = self._store.recall(name).paused
+            return Policy(
+                after=job.alerts.after,
+                overdue=job.alerts.overdue,
+                recovery=job.alerts.recovery,
+                reminder=job.alerts.reminder,
+                host=self._hosts.get(name, ""),
+                quiet=paused or any(window.covers(name) for window in active),
+            )
+
+        return policy
+
+    def _news(self) -> list[News]:
+        """Return all that is to be told by now."""
+        now, monotonic = self._clock.now(), self._clock.monotonic()
+        active = [window for window in self._maintenance if window.active(now)]
+        policy_of = self._policy_of(active)
+        news = self._troubles.decide(policy_of, now, monotonic)
+        for key, one in self._events.items():
+            policy = policy_of(key[0])
+            if not policy.quiet and monotonic - self._events_told.get(key, float("-inf")) >= policy.reminder:
+                news.append(one)
+        return news
+
+    def _tell(self) -> None:
+        """Have people told what is to be told now; it may be nothing by now."""
+        now, monotonic = self._clock.now(), self._clock.monotonic()
+        self._tell_at, self._poked = None, False
+        news = self._without_network(self._news(), now)
+        if not news:
+            return
+        self._earliest = monotonic + self._options.group_interval
+        said = [one for one in news if one.change is not Change.OVER or self._tells_recovery(one.job)]
+        for name in self._posts.names:
+            own = [one for one in said if name in self._notified(one.job)]
+            if own:
+                teller = self._teller
+                message = compose(own, now, id=new_run_id(), host=teller.host, redact=teller.redact)
+                self._posts.put(name, message)
+        for one in news:
+            self._note_told(one, now)
+
+    def _without_network(self, news: list[News], now: datetime) -> list[News]:
+        """Return ``news``, in which the machine being offline stands for all that would follow from it."""
+        if not self._options.offline:
+            return news
+        failing = [one for one in news if (one.kind, one.change) == (FAILING, Change.NEW) and one.job in self._remote]
+        silent = [one for one in failing if one.reason in NO_CONTACT]
+        known = self._troubles.by_key.get((DAEMON, OFFLINE))
+        if known is None or not known.on:
+            if not offline(failing, self._contact):
+                return news
+            hosts = len({one.host for one in silent})
+            message = f"this machine seems to be offline: {len(silent)} jobs cannot reach their {hosts} hosts: "
+            since = min(one.since for one in silent)
+            known = Trouble(since, message=message + reasons(silent), count=1)
+            self._troubles.by_key[DAEMON, OFFLINE] = known
+            news = [*news, News(DAEMON, OFFLINE, Change.NEW, since, message=known.message)]
+        for one in silent:
+            trouble = self._troubles.by_key[one.key]
+            trouble.told, trouble.hushed = now, True
+            keep(self._store, one.key, trouble, self._teller.redact)
+        hushed = {one.key for one in silent}
+        return [one for one in news if one.key not in hushed]
+
+    def _note_told(self, news: News, now: datetime) -> None:
+        if news.change is Change.ONCE:
+            del self._events[news.key]
+            self._events_told[news.key] = self._clock.monotonic()
+            return
+        trouble = self._troubles.told(news, now)
+        if trouble is None:
+            forget(self._store, news.key)
+        else:
+            keep(self._store, news.key, trouble, self._teller.redact)
+        if news.job != DAEMON:
+            _say(news)
+
+    def _notified(self, job: str) -> Iterable[str]:
+        named = self._jobs[job].alerts.notify if job in self._jobs else self._options.notify
+        return self._posts.names if named is None else named
+
+    def _tells_recovery(self, job: str) -> bool:
+        return job not in self._jobs or self._jobs[job].alerts.recovery
+
+    def _forget_gone(self) -> None:
+        """Forget what was wrong with jobs and sinks that there are no more."""
+        sinks = {(name, SINK + sink) for name, job in self._jobs.items() for sink in job.sink_names()}
+
+        def still_there(key: Key) -> bool:
+            job, kind = key
+            return job == DAEMON or (job in self._jobs and (not kind.startswith(SINK) or key in sinks))
+
+        for key in self._troubles.forget(still_there):
+            forget(self._store, key)
+        self._events = {key: one for key, one in self._events.items() if still_there(key)}
+        self._events_told = {key: at for key, at in self._events_told.items() if still_there(key)}
+
+
+def _host(job: Job) -> str:
+    """Return the host that ``job`` fetches from; empty if a function knows it alone."""
+    return urlsplit(job.url.reveal()).netloc.rpartition("@")[2].lower() if job.url else ""
+
+
+def _is_local(host: str) -> bool:
+    """Return whether ``host`` is this machine, which can be reached without a network."""
+    name = host.rpartition(":")[0] or host
+    return host.startswith(_LOCAL) or name.endswith(".localhost") or "%2f" in host
+
+
+def _say(news: News) -> None:
+    """Log what people are told of a job."""
+    if news.change is Change.STILL:
+        return
+    sink = {"sink": news.kind.removeprefix(SINK)} if news.kind.startswith(SINK) else {}
+    fields = {"job": news.job, **sink, "since": news.since.isoformat(timespec="seconds")}
+    if news.change is Change.OVER:
+        log.info("job_recovered", **fields, was="sink_failing" if sink else news.kind)
+    elif sink:
+        log.warning("sink_failing", **fields, failures=news.count, message=news.message)
+    elif news.kind == OVERDUE:
+        log.warning("job_overdue", **fields, message=news.message)
+    else:
+        log.warning("job_failing", **fields, reason=news.reason, failures=news.count, message=news.message)

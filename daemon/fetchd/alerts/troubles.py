@@ -1,0 +1,265 @@
+"""What is wrong, what people know of it, and what is therefore to be told. Decisions without I/O.
+
+Each trouble is a level, not an event: it is on or off, and people have been told of it or not. What is to be told is
+the difference. So nothing is told twice, whatever restarts in between; what came and went unseen is not told at all;
+and whatever was told is in the end told to be over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+from fetchd.errors import Reason
+
+DAEMON: Final = ""
+"""Stands where a job's name would: what is wrong with the daemon itself."""
+FAILING: Final = "failing"
+OVERDUE: Final = "overdue"
+OFFLINE: Final = "offline"
+SINK: Final = "sink:"
+"""Begins the kinds of trouble that a job has with one of its sinks, by name."""
+NO_CONTACT: Final = frozenset({str(Reason.DNS), str(Reason.CONNECT), str(Reason.TIMEOUT_CONNECT)})
+"""The reasons that a machine without a network would have for each of its failures."""
+DOWN_FOR: Final = 60.0
+"""Seconds for which a sink takes nothing before people are told: the first tries come fast, and restarts are short."""
+RECOVERY_WAIT: Final = 600.0
+"""The longest, in seconds, that a recovery waits for jobs of the same host that have not been run since."""
+
+Key = tuple[str, str]
+"""A job's name, or `DAEMON`, and the kind of trouble."""
+
+
+@dataclass(slots=True)
+class Trouble:
+    """One thing that is wrong with one job, or was. Instants without a date are of the monotonic clock.
+
+    ``count`` are the failures in a row; ``told`` is when people were last told, None if they do not know; ``hushed``
+    says that they know it as part of the machine being offline; ``fresh`` that it was seen since that was over; ``ran``
+    is when it was last seen to be so or not, and ``until`` when it was over, as far as that is known.
+    """
+
+    since: datetime
+    on: bool = True
+    reason: str = ""
+    message: str = ""
+    count: int = 0
+    told: datetime | None = None
+    hushed: bool = False
+    fresh: bool = True
+    ran: float = float("-inf")
+    until: datetime | None = None
+
+
+class Change(StrEnum):
+    """What is told of a trouble."""
+
+    NEW = "new"
+    STILL = "still"
+    OVER = "over"
+    ONCE = "once"
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """One thing to be told; ``host`` is where the job fetches from, empty if that is not known."""
+
+    job: str
+    kind: str
+    change: Change
+    since: datetime
+    reason: str = ""
+    message: str = ""
+    count: int = 0
+    host: str = ""
+    until: datetime | None = None
+
+    @property
+    def key(self) -> Key:
+        """Return which trouble it is about."""
+        return self.job, self.kind
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """When people are told of one job, or of the daemon; ``quiet`` while it is paused or in maintenance."""
+
+    after: int = 1
+    overdue: bool = True
+    recovery: bool = True
+    reminder: float = 14400.0
+    host: str = ""
+    quiet: bool = False
+
+
+@dataclass(slots=True)
+class Troubles:
+    """All that is wrong, by job and kind."""
+
+    by_key: dict[Key, Trouble] = field(default_factory=dict)
+
+    def failed(self, key: Key, seen: Trouble) -> bool:
+        """Note a failure as it is ``seen``; return whether it may be worth telling."""
+        known = self.by_key.get(key)
+        if known is None:
+            self.by_key[key] = seen
+            return True
+        if known.on:
+            known.count += 1
+        else:
+            known.on, known.since, known.count = True, seen.since, seen.count
+        known.reason, known.message, known.ran, known.fresh = seen.reason, seen.message, seen.ran, True
+        return known.told is None
+
+    def ended(self, key: Key, until: datetime, ran: float) -> bool:
+        """Note that a trouble is over; return whether that may be worth telling."""
+        known = self.by_key.get(key)
+        if known is None:
+            return False
+        if known.told is None:
+            del self.by_key[key]
+            return False
+        if not known.on:
+            return False
+        known.on, known.until, known.ran = False, until, ran
+        return True
+
+    def told(self, news: News, now: datetime) -> Trouble | None:
+        """Note that people have been told; return the trouble as they know it, None if it is over."""
+        trouble = self.by_key.get(news.key)
+        if trouble is None or news.change is Change.ONCE:
+            return trouble
+        if news.change is Change.OVER:
+            del self.by_key[news.key]
+            return None
+        trouble.told = now
+        return trouble
+
+    def decide(self, policy_of: Callable[[str], Policy], now: datetime, monotonic: float) -> list[News]:
+        """Return all that is to be told now: what people do not know, what is over, and reminders."""
+        policies = _Policies(policy_of)
+        new = [key for key, trouble in self.by_key.items() if _is_new(key, trouble, policies[key[0]], now)]
+        new += self._joining(new, policies)
+        news = [self._news(key, Change.NEW, policies) for key in self._without_consequences(new)]
+        waiting = self._waiting(policies)
+        for key, trouble in self.by_key.items():
+            policy = policies[key[0]]
+            if trouble.told is None or policy.quiet:
+                continue
+            if not trouble.on:
+                held = trouble.ran > waiting.get(policy.host, trouble.ran) and monotonic - trouble.ran < RECOVERY_WAIT
+                if not held or key[1] not in {FAILING, OVERDUE}:
+                    news.append(self._news(key, Change.OVER, policies))
+            elif not trouble.hushed and (now - trouble.told).total_seconds() >= policy.reminder:
+                news.append(self._news(key, Change.STILL, policies))
+        return news
+
+    def forget(self, keep: Callable[[Key], bool]) -> list[Key]:
+        """Forget the troubles that are not to be kept, without a word; return which."""
+        gone = [key for key in self.by_key if not keep(key)]
+        for key in gone:
+            del self.by_key[key]
+        return gone
+
+    def unhush(self) -> list[Key]:
+        """Let what was known as part of being offline be told by itself, once it is seen again; return which."""
+        keys = [key for key, trouble in self.by_key.items() if trouble.hushed]
+        for key in keys:
+            trouble = self.by_key[key]
+            trouble.hushed, trouble.told, trouble.fresh = False, None, False
+            if not trouble.on:
+                del self.by_key[key]
+        return keys
+
+    def _without_consequences(self, new: list[Key]) -> Iterator[Key]:
+        """Yield those of ``new`` that do not follow from what is known, or is about to be.
+
+        A job that fails is overdue in the end, and one whose sink takes nothing fails.
+        """
+        known = {key for key, trouble in self.by_key.items() if trouble.told is not None}.union(new)
+        sinks = {job for job, kind in known if kind.startswith(SINK)}
+        for job, kind in new:
+            failing = (job, FAILING)
+            if kind == OVERDUE and failing in known:
+                continue
+            if kind == FAILING and job in sinks and self.by_key[failing].reason == str(Reason.SINK):
+                continue
+            yield job, kind
+
+    def _joining(self, new: list[Key], policies: Mapping[str, Policy]) -> Iterator[Key]:
+        """Yield the jobs that fail for the same reason, at the same host, as those that are to be told of.
+
+        Each would reach its own count a little later: an outage is told at once, and in one message.
+        """
+        failing = [(job, kind) for job, kind in new if kind == FAILING]
+        causes = {(policies[key[0]].host, self.by_key[key].reason) for key in failing}
+        told = set(failing)
+        for key, trouble in self.by_key.items():
+            policy = policies[key[0]]
+            if key in told or key[1] != FAILING or not policy.host or policy.quiet or not policy.after:
+                continue
+            untold = trouble.on and trouble.told is None and trouble.fresh
+            if untold and (policy.host, trouble.reason) in causes:
+                yield key
+
+    def _waiting(self, policies: Mapping[str, Policy]) -> dict[str, float]:
+        """Return when, of the jobs of each host that are known to do badly, the one was run that waits the longest."""
+        ran: dict[str, float] = {}
+        bad: set[str] = set()
+        for (job, kind), trouble in self.by_key.items():
+            if kind in {FAILING, OVERDUE} and trouble.on:
+                ran[job] = max(trouble.ran, ran.get(job, trouble.ran))
+                if trouble.told is not None:
+                    bad.add(job)
+        oldest: dict[str, float] = {}
+        for job in bad:
+            policy = policies[job]
+            if policy.host and not policy.quiet:
+                oldest[policy.host] = min(ran[job], oldest.get(policy.host, ran[job]))
+        return oldest
+
+    def _news(self, key: Key, change: Change, policies: Mapping[str, Policy]) -> News:
+        trouble = self.by_key[key]
+        host = policies[key[0]].host
+        until = trouble.until if change is Change.OVER else None
+        return News(*key, change, trouble.since, trouble.reason, trouble.message, trouble.count, host, until)
+
+
+class _Policies(dict[str, Policy]):
+    """The policy of each job, asked for once in each decision."""
+
+    def __init__(self, ask: Callable[[str], Policy]) -> None:
+        super().__init__()
+        self._ask = ask
+
+    def __missing__(self, job: str) -> Policy:
+        policy = self[job] = self._ask(job)
+        return policy
+
+
+def _is_new(key: Key, trouble: Trouble, policy: Policy, now: datetime) -> bool:
+    """Return whether people are to be told of ``trouble``, of which they do not know."""
+    if not trouble.on or trouble.told is not None or policy.quiet:
+        return False
+    job, kind = key
+    if job == DAEMON:
+        return True
+    if kind == OVERDUE:
+        return policy.overdue
+    if kind.startswith(SINK) and (now - trouble.since).total_seconds() < DOWN_FOR:
+        return False
+    return trouble.fresh and 0 < policy.after <= trouble.count
+
+
+def offline(failing: list[News], contact: datetime | None) -> bool:
+    """Return whether all that is to be told may come from this machine being offline.
+
+    ``failing`` are the jobs to be told of, each with its host; ``contact`` is when a host was last reached. It takes
+    two hosts to tell: one alone may itself be down.
+    """
+    if len({one.host for one in failing}) < 2 or any(one.reason not in NO_CONTACT for one in failing):
+        return False
+    return contact is None or contact < min(one.since for one in failing)

@@ -1,0 +1,241 @@
+"""What the daemon knows of itself right now: one place that watches, and that everybody asks who shows anything."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+from fetchd import __version__
+from fetchd.backoff import effective_interval
+from fetchd.board.known import Known
+from fetchd.board.samples import EVERY, Samples, Usage, usage
+from fetchd.board.standing import LONGEST_MESSAGE, Ending, Recent, Standing, State, Trouble
+from fetchd.clock import Clock
+from fetchd.errors import Reason
+from fetchd.job import Job
+from fetchd.overdue import Overdue
+from fetchd.run import Delivery, Report, Run
+from fetchd.store import Memory
+from fetchd.watch import Result, Unwatched
+
+__all__ = ["Board", "Ending", "Known", "Look", "Recent", "Reload", "Sources", "Standing", "State", "Trouble", "Usage"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Whom the board asks for what it does not keep itself; none of it waits."""
+
+    recall: Callable[[str], Memory]
+    next_slots: Callable[[], Mapping[str, datetime]]
+    known: Known
+
+
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """Which configuration counts, since when, and why the last one that was offered does not, if so."""
+
+    generation: int
+    at: datetime
+    error: str = ""
+    failed_at: datetime | None = None
+
+
+class Look(NamedTuple):
+    """A job as it is at one instant. Two looks are the same unless something that is shown has changed."""
+
+    changes: int
+    state: State
+    overdue: bool
+    running: bool
+    failures: int
+    owed: int
+    dead: int
+    next_slot: datetime | None
+    last_success: datetime | None
+    backing_off_until: datetime | None
+
+
+class Board(Unwatched):
+    """Watches all jobs and the process; about one KiB a job."""
+
+    def __init__(self, jobs: Mapping[str, Job], config: Path, sources: Sources, clock: Clock) -> None:
+        """Begin with what is remembered of ``jobs``; ``config`` is the file that they are from."""
+        self.version = __version__
+        self.pid = os.getpid()
+        self.config = config
+        self.started_at = clock.now()
+        self.reload = Reload(1, self.started_at)
+        self.samples = Samples()
+        self.clock_steps = 0
+        self._sources = sources
+        self._clock = clock
+        self._overdue = Overdue(sources.known.since)
+        self._jobs: dict[str, Standing] = {}
+        self._running: set[str] = set()
+        self._define(jobs)
+
+    @property
+    def overdue(self) -> Overdue:
+        """What tells whether a job is overdue; for others who ask the same."""
+        return self._overdue
+
+    @property
+    def in_flight(self) -> int:
+        """How many Runs are under way."""
+        return len(self._running)
+
+    def now(self) -> datetime:
+        """Return the time that everything here is told by."""
+        return self._clock.now()
+
+    def jobs(self) -> list[str]:
+        """Return the jobs' names, in the configuration's order."""
+        return list(self._jobs)
+
+    def standing(self, job: str) -> Standing | None:
+        """Return what is known of ``job``; None if there is no such job."""
+        return self._jobs.get(job)
+
+    def memory(self, job: str) -> Memory:
+        """Return what the store remembers of ``job``."""
+        return self._sources.recall(job)
+
+    def next_slots(self) -> Mapping[str, datetime]:
+        """Return the next slot of each job that has one."""
+        return self._sources.next_slots()
+
+    def look(self, standing: Standing, now: datetime, next_slot: datetime | None) -> Look:
+        """Return how a job is at ``now``."""
+        job = standing.job
+        memory = self._sources.recall(job.name)
+        overdue = self._overdue.is_overdue(job, memory, now)
+        return Look(
+            standing.changes,
+            standing.state(memory, overdue=overdue),
+            overdue,
+            standing.running_since is not None,
+            standing.failures,
+            memory.owed,
+            memory.dead,
+            None if memory.paused else next_slot,
+            memory.last_success,
+            _backing_off_until(job, memory) if memory.failures else None,
+        )
+
+    def overdue_since(self, job: str) -> datetime:
+        """Return the instant at which ``job`` becomes, or became, overdue."""
+        return self._overdue.since(self._jobs[job].job, self._sources.recall(job))
+
+    def started(self, run: Run) -> None:
+        """Note that a Run is under way."""
+        if standing := self._jobs.get(run.job):
+            standing.begin(self._clock.now())
+            self._running.add(run.job)
+
+    def finished(self, report: Report) -> None:
+        """Note how a Run ended."""
+        self._running.discard(report.run.job)
+        if standing := self._jobs.get(report.run.job):
+            standing.end(report)
+
+    def skipped(self, job: str, slot: datetime, reason: Reason) -> None:
+        """Count a slot that found no Run of its own."""
+        if standing := self._jobs.get(job):
+            standing.skip(reason)
+
+    def missed(self, job: str, count: int) -> None:
+        """Count slots that were passed over because the loop was late."""
+        if standing := self._jobs.get(job):
+            standing.miss(count)
+
+    def tried(self, delivery: Delivery, result: Result, error: str) -> None:
+        """Note what became of one try of a delivery."""
+        standing = self._jobs.get(delivery.job)
+        if standing is None:
+            return
+        if result is Result.DELIVERED:
+            standing.took(delivery.sink)
+        else:
+            trouble = Trouble(self._clock.now(), result is Result.DEAD, error[:LONGEST_MESSAGE])
+            standing.refused(delivery.sink, trouble)
+
+    def reloaded(self, generation: int, error: str = "", jobs: Mapping[str, Job] | None = None) -> None:
+        """Note the verdict on a new configuration: its ``jobs`` count from now on, or ``error`` says why not."""
+        now = self._clock.now()
+        if error:
+            self.reload = Reload(self.reload.generation, self.reload.at, error, now)
+            return
+        self.reload = Reload(generation, now)
+        if jobs is not None:
+            self._define(jobs)
+
+    def resumed(self, job: str) -> None:
+        """Note that ``job`` is no longer paused: the time that it was does not count as silence."""
+        if standing := self._jobs.get(job):
+            self._sources.known.restart(job, self._clock.now())
+            standing.changes += 1
+
+    def clock_stepped(self) -> None:
+        """Count a step of the wall's clock."""
+        self.clock_steps += 1
+
+    def usage(self) -> Usage:
+        """Return what the process uses now."""
+        return usage()
+
+    def sample(self) -> None:
+        """Note what the process uses now."""
+        self.samples.add(usage(), self.in_flight)
+
+    async def run(self) -> None:
+        """Take samples until cancelled."""
+        while True:
+            self.sample()
+            await asyncio.sleep(EVERY)
+
+    def _define(self, jobs: Mapping[str, Job]) -> None:
+        now = self._clock.now()
+        known = self._sources.known
+        for name in self._jobs.keys() - jobs.keys():
+            self._overdue.forget(name)
+        known.meet(jobs, now)
+        for name in _others_times(self._jobs.values(), jobs):
+            known.restart(name, now)
+        self._jobs = {name: self._defined(name, job) for name, job in jobs.items()}
+        self._running &= jobs.keys()
+
+    def _defined(self, name: str, job: Job) -> Standing:
+        standing = self._jobs.get(name)
+        if standing is None:
+            memory = self._sources.recall(name)
+            return Standing(job, memory.failures, memory.failing_since)
+        if standing.job is not job:
+            standing.job = job
+            standing.changes += 1
+        return standing
+
+
+def _others_times(before: Iterable[Standing], jobs: Mapping[str, Job]) -> list[str]:
+    """Return the jobs that are to be run at other times than before."""
+    return [
+        standing.job.name
+        for standing in before
+        if (job := jobs.get(standing.job.name)) is not None and _times(job) != _times(standing.job)
+    ]
+
+
+def _times(job: Job) -> tuple[float, str | None, str, float | None]:
+    return job.interval, job.cron, job.timezone, job.overdue_after
+
+
+def _backing_off_until(job: Job, memory: Memory) -> datetime | None:
+    """Return about when a job that fails is tried again; None if it keeps its rhythm."""
+    interval = effective_interval(job, memory.failures)
+    if memory.last_slot is None or interval <= job.interval:
+        return None
+    return memory.last_slot + timedelta(seconds=interval)

@@ -1,0 +1,129 @@
+"""The verbs of the daemon and of its configuration: run, check, once, explain, schema, demo."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import click
+
+from fetchd.cli.shared import TerminatedError, config_option, count_of, errors_as_status, load, logging, undrawn
+from fetchd.signals import Hangups
+
+
+def _terminated(_number: int, _frame: object) -> None:
+    raise TerminatedError
+
+
+@click.command()
+@click.option("--new-state", is_flag=True, help="Set a damaged database aside, with its date, and begin a new one.")
+@config_option
+@errors_as_status
+def run(new_state: bool, given: Path | None) -> int:
+    """Run the daemon in the foreground.
+
+    SIGHUP, or `fetchd reload`, has it read its configuration again.
+
+    Exit status: 0 stopped in order, 1 ended for a loop that stood still, 70 a defect or too many stuck runs, 73 the
+    state cannot be used, 75 another instance holds it, 78 the configuration has findings.
+    """
+    # As process 1 of a container, a process without a handler does not hear SIGTERM at all.
+    signal.signal(signal.SIGTERM, _terminated)
+    hangups = Hangups()
+    hangups.listen()
+    # Inherited as ignored, it would cost every command its exit status.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    import asyncio
+
+    with undrawn():
+        from fetchd.app import Launch, serve
+    from fetchd.config import find
+    from fetchd.config.source import Source
+    from fetchd.secret import Redactor
+
+    redact = Redactor()
+    source = Source(find(given, environment=os.environ), os.environ, redact.learn)
+    reading = source.read()
+    with logging(reading.config, redact) as log:
+        launch = Launch(source, reading, log, redact, hangups)
+        return asyncio.run(serve(launch, os.environ, new_state=new_state))
+
+
+@click.command()
+@config_option
+@errors_as_status
+def check(given: Path | None) -> None:
+    """Print everything that is wrong with the configuration.
+
+    Exit status: 0 nothing, 78 findings.
+    """
+    config = load(given)
+    click.echo(f"{config.path}: {count_of(len(config.jobs), 'job')}, nothing wrong")
+
+
+@click.command()
+@click.argument("job")
+@click.option("--dry-run", is_flag=True, help="Fetch, and show what would be delivered.")
+@config_option
+@errors_as_status
+def once(job: str, dry_run: bool, given: Path | None) -> int:
+    """Run JOB once, now, with its deliveries.
+
+    Exit status: 0 it succeeded, or there was nothing new; 1 it failed.
+    """
+    import asyncio
+
+    with undrawn():
+        from fetchd import once as verb
+    from fetchd.secret import Redactor
+
+    config = load(given)
+    with logging(config, Redactor(config.secret_texts()), level="warning"):
+        return asyncio.run(verb.once(config, job, dry_run=dry_run, show=click.echo))
+
+
+@click.command()
+@click.argument("job")
+@config_option
+@errors_as_status
+def explain(job: str, given: Path | None) -> None:
+    """Show what counts for JOB: each value, where it comes from, and the next slots. Secrets are not shown."""
+    from datetime import UTC, datetime
+
+    from fetchd.config import explain as explained
+    from fetchd.config import find
+    from fetchd.schedule import next_slots, schedule_of
+
+    found = explained(find(given, environment=os.environ), job, environment=os.environ)
+    rows = found.rows
+    widths = [max(len(row.key) for row in rows), max(min(60, len(row.value)) for row in rows)]
+    for row in rows:
+        click.echo(f"{row.key:<{widths[0]}}  {row.value:<{widths[1]}}  {row.origin}")
+    slots = next_slots(schedule_of(found.job), datetime.now(UTC), 5)
+    click.echo("\nnext slots: " + ", ".join(slot.isoformat(sep=" ", timespec="milliseconds") for slot in slots))
+
+
+@click.command()
+@errors_as_status
+def schema() -> None:
+    """Print the JSON Schema of the configuration file."""
+    from fetchd.config import schema as generated
+
+    click.echo(json.dumps(generated(), indent=2, sort_keys=True))
+
+
+@click.command()
+@click.option("--for", "length", default="30s", show_default=True, metavar="DURATION", help="How long it goes on.")
+@errors_as_status
+def demo(length: str) -> int:
+    """Show the daemon at work beside upstreams that are slow, hang, drip and flood. Nothing leaves this machine."""
+    from fetchd.demo.show import show
+    from fetchd.units import parse_duration
+
+    try:
+        seconds = parse_duration(length)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--for") from None
+    return show(seconds)

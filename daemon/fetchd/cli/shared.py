@@ -1,0 +1,134 @@
+"""What the verbs share: options, how errors become exit statuses, and how the configuration is read and shown."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from fetchd.errors import ConfigError, FetchdError, InstanceError, StateError, StoreError, UnavailableError
+
+if TYPE_CHECKING:
+    from fetchd.config import Config
+    from fetchd.log import Level, Log
+    from fetchd.secret import Redactor
+
+EXIT_FAILED: Final = 1
+EXIT_UNAVAILABLE: Final = 69
+EXIT_STATE: Final = 73
+EXIT_HELD: Final = 75
+EXIT_CONFIG: Final = 78
+"""sysexits.h: service unavailable, can't create, try again later, configuration error."""
+
+
+class TerminatedError(BaseException):
+    """SIGTERM came before there was a loop to hear it. No SystemExit: the user's modules may be under import."""
+
+
+def errors_as_status(verb: Callable[..., int | None]) -> Callable[..., None]:
+    """Turn what ``verb`` returns, or raises for the reader, into the exit status."""
+
+    @wraps(verb)
+    def run(*args: Any, **options: Any) -> None:
+        status: dict[type[FetchdError], int] = {
+            ConfigError: EXIT_CONFIG,
+            InstanceError: EXIT_HELD,
+            StateError: EXIT_STATE,
+            StoreError: EXIT_STATE,
+            UnavailableError: EXIT_UNAVAILABLE,
+        }
+        try:
+            sys.exit(verb(*args, **options) or 0)
+        except FetchdError as error:
+            click.echo(str(error), err=True)
+            sys.exit(next((code for kind, code in status.items() if isinstance(error, kind)), EXIT_FAILED))
+        except KeyboardInterrupt:
+            sys.exit(128 + signal.SIGINT)
+        except TerminatedError:
+            sys.exit(128 + signal.SIGTERM)
+
+    return run
+
+
+config_option = click.option(
+    "-c",
+    "--config",
+    "given",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The configuration file. Without it: $FETCHD_CONFIG, ./fetchd.toml, the user's, /etc/fetchd/config.toml.",
+)
+
+
+def load(given: Path | None, *, functions: bool = True) -> Config:
+    """Return what the configuration file says.
+
+    Raises:
+        ConfigError: something is wrong; all of it at once.
+    """
+    from fetchd.config import find
+    from fetchd.config import load as read
+
+    return read(find(given, environment=os.environ), environment=os.environ, functions=functions)
+
+
+def kept(given: Path | None) -> tuple[Path, Callable[[str], None]]:
+    """Return where things are kept, and how to show them: errors and results may hold the configuration's secrets."""
+    from fetchd.secret import Redactor
+
+    config = load(given, functions=False)
+    redact = Redactor(config.secret_texts())
+    return config.daemon.state_dir, lambda text: click.echo(redact(text))
+
+
+@contextmanager
+def logging(config: Config, redact: Redactor, level: Level | None = None) -> Iterator[Log]:
+    """Log to stderr as ``config`` says, without what ``redact`` takes out, for as long as the verb runs."""
+    from fetchd.log import open_log
+
+    opened = open_log(level or config.log.level, config.log.format, redact, colour=_coloured())
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+def open_standard_streams() -> None:
+    """Open what whoever started us has closed: the next file opened would else be taken for stderr."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+
+
+@contextmanager
+def undrawn() -> Iterator[None]:
+    """Import the libraries without what they draw with: httpx and structlog take in rich and pygments if they can.
+
+    That is ten of the megabytes that the daemon does not have.
+    """
+    hidden = ("rich", "pygments")
+    missing: dict[str, Any] = {name: None for name in hidden if name not in sys.modules}
+    sys.modules.update(missing)
+    try:
+        yield
+    finally:
+        for name in missing:
+            del sys.modules[name]
+
+
+def count_of(number: int, noun: str) -> str:
+    """Return ``number`` with ``noun`` in the right form."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def _coloured() -> bool:
+    return sys.stderr is not None and sys.stderr.isatty() and not os.environ.get("NO_COLOR")

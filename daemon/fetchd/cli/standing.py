@@ -1,0 +1,110 @@
+"""How things are, in lines of text: what ``fetchd status`` shows of what the daemon tells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+HEADINGS: Final = ("JOB", "STATE", "LAST RUN", "LAST SUCCESS", "NEXT SLOT", "OWED", "DEAD")
+_LONGEST: Final = 60
+
+Row = Mapping[str, Any]
+
+
+def lines(head: Row, rows: Sequence[Row]) -> Iterator[str]:
+    """Yield all there is to show."""
+    yield from headline(head)
+    now = datetime.fromisoformat(head["now"])
+    table = [HEADINGS, *(cells(row, now) for row in rows if "job" in row)]
+    widths = [max(len(line[column]) for line in table) for column in range(len(HEADINGS))]
+    yield ""
+    for line in table:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+    for row in rows:
+        if "owed_to" in row:
+            yield f"owed to a sink that the configuration has no more: {row['owed_to']}, {row['count']}"
+
+
+def headline(head: Row) -> Iterator[str]:
+    """Yield how the daemon itself is."""
+    now = datetime.fromisoformat(head["now"])
+    up = span(now - datetime.fromisoformat(head["started"]))
+    memory = size(head["resident_bytes"])
+    since = span(now - datetime.fromisoformat(head["config_since"]))
+    yield f"fetchd {head['version']}, process {head['pid']}, up {up}, {memory}"
+    yield f"configuration {head['generation']}, {head['config']}, in force for {since}"
+    if head["config_error"]:
+        yield "the last one that was offered was refused:"
+        yield from (f"  {line}" for line in head["config_error"].splitlines())
+    yield "it does its work" if head["ready"] else f"IT DOES NOT DO ITS WORK: {'; '.join(head['problems'])}"
+    yield from head["warnings"]
+
+
+def cells(row: Row, now: datetime) -> tuple[str, ...]:
+    """Return the line of one job."""
+    return (
+        row["job"],
+        _state(row),
+        _last(row),
+        _when(row["last_success"], now),
+        "-" if row["state"] == "paused" else _when(row["backing_off_until"] or row["next_slot"], now),
+        str(row["owed"]),
+        str(row["dead"]),
+    )
+
+
+def progress(how_far: Row) -> str:
+    """Return how far a Run has come."""
+    parts = [str(how_far["phase"]), f"attempt {how_far['attempts']}"]
+    if how_far["pages"]:
+        parts.append(f"page {how_far['pages']}")
+    return ", ".join([*parts, size(how_far["bytes"])])
+
+
+def span(time: timedelta) -> str:
+    """Return a length of time in its two largest units."""
+    seconds = max(0, round(time.total_seconds()))
+    parts: list[str] = []
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        count, seconds = divmod(seconds, length)
+        if count or (unit == "s" and not parts):
+            parts.append(f"{count}{unit}")
+    return "".join(parts[:2])
+
+
+def size(count: int) -> str:
+    """Return a number of bytes in a unit that suits it."""
+    amount, unit = float(count), "bytes"
+    for larger in ("KiB", "MiB", "GiB"):
+        if amount < 1024:
+            break
+        amount, unit = amount / 1024, larger
+    return f"{count} bytes" if unit == "bytes" else f"{amount:.1f} {unit}"
+
+
+def _state(row: Row) -> str:
+    words = [row["state"]]
+    if row["overdue"] and row["state"] != "overdue":
+        words.append("overdue")
+    if row["running"]:
+        words.append(f"running ({row['running']['phase']})")
+    return ", ".join(words)
+
+
+def _last(row: Row) -> str:
+    if row["last_outcome"] is None:
+        return "-"
+    reason = f" ({row['last_reason']})" if row["last_reason"] else ""
+    times = f"{row['failures']} x " if row["failures"] > 1 else ""
+    message = f": {' '.join(row['last_message'].split())}" if row["last_message"] else ""
+    text = f"{times}{row['last_outcome']}{reason}{message}"
+    text = "".join(letter if letter.isprintable() else "?" for letter in text)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+
+
+def _when(moment: str | None, now: datetime) -> str:
+    if moment is None:
+        return "-"
+    away = datetime.fromisoformat(moment) - now
+    return f"in {span(away)}" if away >= timedelta() else f"{span(-away)} ago"

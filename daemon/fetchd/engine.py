@@ -1,0 +1,115 @@
+"""Everything that Runs and deliveries need, opened in order and closed in reverse: for the daemon, and for one Run."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from fetchd.body import MemoryBudget
+from fetchd.clock import SystemClock
+from fetchd.config import Config, Host
+from fetchd.extract.reader import Reader
+from fetchd.fetch.client import ClientOptions, open_transport
+from fetchd.fetch.fetcher import Fetcher
+from fetchd.fetch.hosts import HostLimits, Hosts
+from fetchd.fetch.proxies import Proxies
+from fetchd.fetch.resolver import Names
+from fetchd.fetch.spool import Spool
+from fetchd.folders import make_folder, scratch_folder, spool_folder
+from fetchd.harvest import Harvest
+from fetchd.job import Job
+from fetchd.outbox import Outbox
+from fetchd.roster import Roster, Runs
+from fetchd.runner import Runner
+from fetchd.sinks import Outgoing, Resources, Send
+from fetchd.sinks.kinds import open_sink
+from fetchd.store import Store
+from fetchd.targets import Sinks, Target
+from fetchd.watch import Watcher
+from fetchd.worker import Workers
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """What runs jobs: ``runs`` begins a Run by the definition in force in ``roster``; ``send`` is for sinks."""
+
+    runs: Runs
+    runner: Runner
+    outbox: Outbox
+    roster: Roster
+    hosts: Hosts
+    budget: MemoryBudget
+    resources: Resources
+
+
+@asynccontextmanager
+async def open_engine(
+    config: Config,
+    store: Store,
+    *,
+    watcher: Watcher | None = None,
+    sinks: Sinks | None = None,
+    told: Callable[[str], None] | None = None,
+) -> AsyncIterator[Engine]:
+    """Open folders, connections, workers and sinks; with ``sinks``, these in the place of the jobs' own.
+
+    ``told`` learns each secret that is got while running, such as a token.
+
+    Raises:
+        StateError: a folder cannot be made.
+    """
+    daemon, clock = config.daemon, SystemClock()
+    names = Names(tuple(config.dns.nameservers), config.dns.timeout, config.dns.attempts)
+    hosts = Hosts(limits_of(config.hosts), clock)
+    proxies = Proxies.of({name: value.reveal() for name, value in config.proxies.items()})
+    async with AsyncExitStack() as stack:
+        # Without a lock on the state directory nothing in it is ours to use, or to tidy.
+        folder = spool_folder(daemon.state_dir) if sinks is None else stack.enter_context(scratch_folder())
+        budget = MemoryBudget(daemon.memory_budget)
+        spool = Spool(folder, daemon.spool_above, budget)
+        options = ClientOptions(names, daemon.ca_file, hosts, proxies)
+        transport = await stack.enter_async_context(open_transport(options))
+        workers = Workers(daemon.max_workers)
+        stack.push_async_callback(workers.aclose)
+        fetcher = Fetcher(transport, spool, workers, hosts, told=told)
+        out = daemon.state_dir / "out"
+        resources = Resources(out, _sending(fetcher), workers)
+        roster = Roster(_opening(resources))
+        stack.push_async_callback(roster.aclose)
+        if sinks is None:
+            make_folder(out)
+            for job in config.jobs.values():
+                roster.put(roster.open(job))
+        outbox = Outbox(store, roster if sinks is None else sinks, clock, watcher=watcher)
+        await outbox.load()
+        harvest = Harvest(fetcher, Reader(workers, spool), spool, clock)
+        runner = Runner(harvest, outbox, store, clock, max_concurrent=daemon.max_concurrent_runs, watcher=watcher)
+        yield Engine(Runs(roster, runner.run), runner, outbox, roster, hosts, budget, resources)
+
+
+def limits_of(hosts: Mapping[str, Host]) -> dict[str, HostLimits]:
+    """Return what is spared of each host."""
+    return {name: HostLimits(host.max_concurrent, host.min_spacing or 0.0) for name, host in hosts.items()}
+
+
+def _sending(fetcher: Fetcher) -> Send:
+    async def send(outgoing: Outgoing) -> int:
+        return await fetcher.send(outgoing.method, outgoing.url, outgoing.headers, outgoing.body, outgoing.timeouts)
+
+    return send
+
+
+def _opening(resources: Resources) -> Callable[[Job], dict[str, Target]]:
+    def opened(job: Job) -> dict[str, Target]:
+        return {
+            name: Target(
+                open_sink(options, resources),
+                options.deadline or job.deadline,
+                options.max_attempts,
+                options.max_age,
+            )
+            for name, options in zip(job.sink_names(), job.sinks, strict=True)
+        }
+
+    return opened

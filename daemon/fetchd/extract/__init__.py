@@ -1,0 +1,1 @@
+"""From a body to what is delivered of it: read, queried, split into records, each record once."""

@@ -1,0 +1,178 @@
+"""Tokens of token servers: one for each set of credentials, asked for once however many jobs wait for it."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Final
+from urllib.parse import urlsplit
+from weakref import WeakValueDictionary
+
+import httpx
+
+from fetchd.errors import FetchError, Reason
+from fetchd.fetch.auth.grant import Question, Refusal, Token, answer, question
+from fetchd.fetch.auth.kinds import OAuth2Auth
+from fetchd.fetch.client import SharedClient, let_go
+from fetchd.fetch.exchange import Exchange, Limits
+from fetchd.fetch.network import Network
+from fetchd.fetch.request import DEFAULT_HEADERS, parsed
+from fetchd.run import Progress
+
+LONGEST_ANSWER: Final = 64 * 1024
+FIRST_PAUSE: Final = 0.1
+LONGEST_PAUSE: Final = 60.0
+"""Seconds for which a token server that has failed, or refused for good, is left alone."""
+
+Ask = Callable[[Question, Limits], Awaitable[Token | Refusal]]
+Told = Callable[[str], None]
+"""Is told each secret that comes up while the daemon runs, so that no line of the log shows it."""
+
+
+@dataclass(slots=True)
+class _Held:
+    """A token that is in use; by the monotonic clock."""
+
+    token: Token
+    renew: float
+    """From when on another one is asked for."""
+    expires: float
+
+
+class Grant:
+    """One set of credentials, and the token that it has brought. All jobs with these credentials share it."""
+
+    def __init__(self, auth: OAuth2Auth, ask: Ask, monotonic: Callable[[], float], told: Told | None) -> None:
+        self._auth = auth
+        self._ask = ask
+        self._monotonic = monotonic
+        self._told = told
+        self._configured = auth.refresh_token.reveal() if auth.grant == "refresh_token" and auth.refresh_token else ""
+        self._refresh = self._configured
+        self._held: _Held | None = None
+        self._refusal: Refusal | None = None
+        self._refusals = 0
+        self._not_before = -math.inf
+        self._asking: asyncio.Task[Refusal | None] | None = None
+        self._waiting = 0
+
+    def ready(self) -> str | None:
+        """Return the token that needs no renewal yet; None if there is none."""
+        held = self._held
+        return held.token.value if held is not None and self._monotonic() < held.renew else None
+
+    def refuse(self, token: str) -> None:
+        """Forget ``token``, which a server has refused; not one that has taken its place meanwhile."""
+        if self._held is not None and self._held.token.value == token:
+            self._held = None
+
+    async def token(self, limits: Limits, within: float) -> str:
+        """Return a token, after at most ``within`` seconds; one that shall be renewed but cannot is good to its end.
+
+        Raises:
+            FetchError: there is none. A token server that has failed is left alone for a while; until then it is the
+                same failure.
+        """
+        if (token := self.ready()) is not None:
+            return token
+        pause = self._not_before - self._monotonic()
+        refusal = self._refusal if pause > 0 else await self._asked(limits, within)
+        held = self._held
+        if held is not None and self._monotonic() < held.expires:
+            return held.token.value
+        if refusal is None:
+            refusal = Refusal("its token has expired already", transient=True)
+        host = urlsplit(self._auth.token_url.reveal()).hostname
+        message = f"no token from {host}: {refusal.message}"
+        if pause > 0:
+            message += f"; it is asked again in {math.ceil(pause)} s"
+        raise FetchError(Reason.AUTH, message, transient=refusal.transient, phase="auth")
+
+    async def _asked(self, limits: Limits, within: float) -> Refusal | None:
+        """Wait for the one request that is under way, or begin it; the last one who leaves ends it."""
+        task = self._asking
+        if task is None or task.done() or task.cancelling():
+            task = self._asking = asyncio.create_task(self._renew(limits))
+        self._waiting += 1
+        try:
+            await asyncio.wait({task}, timeout=within)
+        finally:
+            self._waiting -= 1
+            last = not self._waiting and not task.done()
+            if last:
+                task.cancel()
+        if task.done() and not task.cancelled():
+            return task.result()
+        late = _late(within)
+        if last:
+            self._settle(late)
+        return late
+
+    async def _renew(self, limits: Limits) -> Refusal | None:
+        deadline = self._auth.deadline
+        found: Token | Refusal
+        try:
+            async with asyncio.timeout(deadline):
+                found = await self._ask(question(self._auth, self._refresh), limits)
+        except TimeoutError:
+            found = _late(deadline)
+        except FetchError as error:
+            found = Refusal(str(error), error.transient)
+        return self._settle(found)
+
+    def _settle(self, found: Token | Refusal) -> Refusal | None:
+        """Keep what has been ``found``; return it if it is no token."""
+        now = self._monotonic()
+        if isinstance(found, Refusal):
+            if found.code == "invalid_grant":
+                self._refresh = self._configured
+            pause = FIRST_PAUSE * 2.0 ** min(self._refusals, 16) if found.transient else LONGEST_PAUSE
+            self._refusal, self._refusals = found, self._refusals + 1
+            self._not_before = now + max(min(pause, LONGEST_PAUSE), found.wait)
+            return found
+        lifetime = math.inf if found.lifetime is None else found.lifetime
+        self._refusal, self._refusals, self._not_before = None, 0, -math.inf
+        self._held = _Held(found, now + lifetime - min(self._auth.early, lifetime / 2), now + lifetime)
+        if found.refresh and self._configured:
+            self._refresh = found.refresh
+        for secret in filter(None, (found.value, found.refresh)):
+            if self._told is not None:
+                self._told(secret)
+        return None
+
+
+class Tokens:
+    """The grants of all jobs. One that no job has any more is forgotten, with its token."""
+
+    def __init__(self, client: SharedClient, monotonic: Callable[[], float], told: Told | None) -> None:
+        self._client = client
+        self._monotonic = monotonic
+        self._told = told
+        self._grants: WeakValueDictionary[object, Grant] = WeakValueDictionary()
+
+    def grant(self, auth: OAuth2Auth, network: Network) -> Grant:
+        """Return the grant of these credentials; a token that came over one network may be good for that one alone."""
+        first = auth.refresh_token.reveal() if auth.refresh_token is not None else ""
+        key = (question(auth, first), auth.deadline, auth.early, network)
+        grant = self._grants.get(key)
+        if grant is None:
+            grant = self._grants[key] = Grant(auth, self._ask, self._monotonic, self._told)
+        return grant
+
+    async def _ask(self, asked: Question, limits: Limits) -> Token | Refusal:
+        exchange = Exchange(replace(limits, max_body=LONGEST_ANSWER, redirects=0), Progress())
+        headers = {**DEFAULT_HEADERS, **dict(asked.headers)}
+        request = httpx.Request("POST", parsed(asked.url), headers=headers, content=asked.body.encode())
+        response = await self._client.walk(request, exchange, follow=False)
+        try:
+            body = await response.aread()
+        finally:
+            await let_go(response)
+        return answer(response.status_code, response.headers.get("retry-after", ""), body)
+
+
+def _late(seconds: float) -> Refusal:
+    """Return the refusal of one that hangs: it gets as much time to recover as it has taken away."""
+    return Refusal(f"no answer within {seconds:g} s", transient=True, wait=seconds)

@@ -1,0 +1,181 @@
+"""HTTP: one request a connection, read-only, each connection bounded in time and all of them in number."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+
+# Not by way of aiohttp.web: its routes, sessions and files would take a megabyte that nobody uses.
+from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_request import BaseRequest
+from aiohttp.web_response import Response, StreamResponse
+from aiohttp.web_server import Server
+
+from fetchd.errors import StateError
+from fetchd.web.answer import Answer, text
+from fetchd.web.site import Question, Site
+
+log = structlog.get_logger()
+
+LONGEST_LINE: Final = 4096
+MOST_HEADERS: Final = 64
+
+HEADERS: Final[Mapping[str, str]] = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Connection": "close",
+    "Server": "fetchd",
+}
+_OURS: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What clients may take: connections at one time, and seconds each.
+
+    At the end of the daemon, requests under way have ``leave_within`` seconds.
+    """
+
+    connections: int = 64
+    wall: float = 20.0
+    leave_within: float = 0.2
+
+
+class _Silence(logging.Logger):
+    """Says nothing: what strangers send makes no lines in the log."""
+
+    def __init__(self) -> None:
+        super().__init__("fetchd.web", logging.CRITICAL + 1)
+
+
+class _Connection(RequestHandler):
+    """Ends when its time is over, whatever its client does, and says of what is no request no more than that."""
+
+    __slots__ = ("_end", "_limits")
+
+    def __init__(self, server: Server, limits: Limits, silent: logging.Logger) -> None:
+        self._limits = limits
+        self._end: asyncio.TimerHandle | None = None
+        super().__init__(
+            server,
+            loop=asyncio.get_running_loop(),
+            logger=silent,
+            access_log=silent,
+            max_line_size=LONGEST_LINE,
+            max_field_size=LONGEST_LINE,
+            max_headers=MOST_HEADERS,
+            lingering_time=0,
+        )
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin, unless there are too many."""
+        super().connection_made(transport)
+        loop = asyncio.get_running_loop()
+        self._end = loop.call_later(self._limits.wall, self._cut_off)
+        if self._manager is not None and len(self._manager.connections) > self._limits.connections:
+            loop.call_soon(self._cut_off)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """End."""
+        if self._end is not None:
+            self._end.cancel()
+        super().connection_lost(exc)
+
+    def handle_error(self, *_args: Any, **_kwargs: Any) -> StreamResponse:
+        """Answer what is no request; of what was sent, nothing is repeated."""
+        refused = Response(status=400, text="this is not a request\n", headers=HEADERS)
+        refused.force_close()
+        return refused
+
+    def _cut_off(self) -> None:
+        if isinstance(self.transport, asyncio.Transport):
+            self.transport.abort()
+
+
+class _Handler:
+    """Turns requests into questions and answers into responses."""
+
+    def __init__(self, site: Site, hosts: frozenset[str] | None) -> None:
+        self._site = site
+        self._hosts = hosts
+
+    async def __call__(self, request: BaseRequest) -> StreamResponse:
+        """Answer one request."""
+        answer = await self._answer(request)
+        response = StreamResponse(status=answer.status, headers=HEADERS)
+        if answer.status == 405:
+            response.headers["Allow"] = "GET, HEAD"
+        response.headers["Content-Type"] = answer.content_type
+        response.content_length = sum(map(len, answer.pieces))
+        response.force_close()
+        await response.prepare(request)
+        if request.method != "HEAD":
+            for piece in answer.pieces:
+                await response.write(piece)
+        await response.write_eof()
+        return response
+
+    async def _answer(self, request: BaseRequest) -> Answer:
+        if request.method not in {"GET", "HEAD"}:
+            return text(405, "nothing can be changed here")
+        if self._hosts is not None and _host_of(request.headers.get("Host", "")) not in self._hosts:
+            return text(421, "this is not the host that you ask for; use its address, or localhost")
+        try:
+            return await self._site.answer(Question(request.path, request.query, request.headers.get("Accept", "")))
+        except Exception:
+            log.exception("internal_error", path=request.path[:200])
+            return text(500, "a defect in fetchd; the log has the details")
+
+
+@asynccontextmanager
+async def listening(site: Site, listen: str, limits: Limits) -> AsyncIterator[str]:
+    """Serve ``site`` on ``listen``, as "ip:port"; yield the address, with the port that was found for 0.
+
+    Raises:
+        StateError: the address cannot be listened on.
+    """
+    host, _, port = listen.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    host = "127.0.0.1" if host == "localhost" else host
+    loop = asyncio.get_running_loop()
+    guarded = ipaddress.ip_address(host).is_loopback
+    silent = _Silence()
+    # Whoever gives a name of theirs this machine's address could else read the page through a browser here.
+    server = Server(_Handler(site, _OURS | {host} if guarded else None))
+    try:
+        opened = await loop.create_server(
+            lambda: _Connection(server, limits, silent), host, int(port), backlog=limits.connections
+        )
+    except OSError as error:
+        message = f"cannot listen on {listen}: {os.strerror(error.errno or 0)}; name another address as daemon.listen"
+        raise StateError(message) from None
+    shown = f"[{host}]" if ":" in host else host
+    address = f"{shown}:{opened.sockets[0].getsockname()[1]}"
+    if not guarded:
+        log.warning("page_exposed", address=address, message="whoever reaches this address can read the status page")
+    try:
+        yield address
+    finally:
+        opened.close()
+        await server.shutdown(limits.leave_within)
+
+
+def _host_of(header: str) -> str:
+    """Return the host that a Host header names, without its port."""
+    if header.startswith("["):
+        return header[1:].partition("]")[0].lower()
+    return header.partition(":")[0].lower().removesuffix(".")

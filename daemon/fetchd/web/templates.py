@@ -1,0 +1,46 @@
+"""HTML: the templates, always escaping, and the words and pictures that they may use."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from fetchd.web import charts, words
+
+_FOLDER: Final = Path(__file__).with_name("templates")
+
+
+def environment() -> Environment:
+    """Return the templates' environment; a name that is missing is an error, not a gap in the page."""
+    made = Environment(
+        loader=FileSystemLoader(_FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        auto_reload=False,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {
+        "exact": exact,
+        "stamp": stamp,
+        "length_of": words.length,
+        "size_of": words.size,
+        "count_of": words.count,
+        "ending_of": words.ending,
+        "phases_of": charts.phases,
+    }
+    return made
+
+
+def exact(at: datetime) -> Markup:
+    """Return an instant that is shown as it is, also where scripts run."""
+    return Markup('<time class="exact" datetime="{}">{}</time>').format(f"{at:%Y-%m-%dT%H:%M:%SZ}", words.clock(at))
+
+
+def stamp(at: datetime) -> Markup:
+    """Return an instant for people and, in its attribute, for scripts."""
+    return Markup('<time datetime="{}">{}</time>').format(f"{at:%Y-%m-%dT%H:%M:%SZ}", words.clock(at))

@@ -1,0 +1,105 @@
+"""Where the configuration and the state are. It imports little: verbs that ask a running daemon need no more."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from fetchd.errors import ConfigError, Finding
+
+SYSTEM: Final = Path("/etc/fetchd/config.toml")
+
+
+def find(given: Path | None, *, environment: Mapping[str, str], here: Path = Path(), system: Path = SYSTEM) -> Path:
+    """Return the file to load: the one ``given``, else that of $FETCHD_CONFIG, else the first that exists.
+
+    Args:
+        given: what the command line says.
+        environment: the process's variables.
+        here: the folder of ``fetchd.toml``.
+        system: the machine's own file.
+
+    Raises:
+        ConfigError: there is none; the message lists where it was looked for.
+    """
+    if given is not None:
+        return given
+    if named := environment.get("FETCHD_CONFIG"):
+        return Path(named)
+    user = xdg_folder(environment, "XDG_CONFIG_HOME", ".config")
+    places = [here / "fetchd.toml", *([user / "fetchd" / "config.toml"] if user else []), system]
+    for place in places:
+        if place.is_file():
+            return place
+    looked = ", ".join(["-c FILE", "$FETCHD_CONFIG", *map(str, places)])
+    raise ConfigError([Finding("fetchd", None, "", f"there is no configuration file; looked for {looked}")])
+
+
+def state_folder(environment: Mapping[str, str]) -> Path | None:
+    """Return where state is kept unless the configuration says so; None if the environment does not tell either."""
+    # systemd joins several StateDirectory= with colons; the first is ours.
+    given = environment.get("STATE_DIRECTORY", "").split(":")[0]
+    if given:
+        return Path(given)
+    base = xdg_folder(environment, "XDG_STATE_HOME", ".local/state")
+    return base / "fetchd" if base else None
+
+
+def xdg_folder(environment: Mapping[str, str], variable: str, below_home: str) -> Path | None:
+    """Return the folder that ``variable`` names, else the one ``below_home``; None if there is no home either.
+
+    A relative path is ignored, as the XDG Base Directory Specification asks.
+    """
+    folder = Path(environment.get(variable, ""))
+    if folder.is_absolute():
+        return folder
+    home = environment.get("HOME")
+    return Path(home) / below_home if home else None
+
+
+def state_dir(path: Path, *, environment: Mapping[str, str]) -> Path:
+    """Return where a daemon with the configuration file at ``path`` keeps its state.
+
+    The file is not judged: while somebody edits it, a daemon runs on with what it was, and must be found.
+
+    Raises:
+        ConfigError: the file cannot be read, or nothing says where state is.
+    """
+    folder = path.absolute().parent
+    try:
+        text = path.read_bytes().decode("utf-8-sig", "replace")
+    except OSError as error:
+        raise ConfigError([Finding(str(path), None, "", f"cannot be read: {error.strerror}")]) from None
+    written = _daemon_table(text).get("state_dir")
+    if isinstance(written, str) and written:
+        home = environment.get("HOME")
+        return Path(home) / written[2:] if written.startswith("~/") and home else folder / written
+    if (found := state_folder(environment)) is not None:
+        return found
+    message = "set it: neither $STATE_DIRECTORY nor $XDG_STATE_HOME nor $HOME says where state is kept"
+    raise ConfigError([Finding(str(path), None, "daemon.state_dir", message)])
+
+
+def _daemon_table(text: str) -> dict[str, Any]:
+    """Return the table [daemon], also of a file that is not TOML elsewhere."""
+    text = text.replace("\r\n", "\n")
+    own: list[str] = []
+    for line in text.split("\n"):
+        head = line.partition("#")[0].strip()
+        if head == "[daemon]":
+            own = [line]
+        elif own and head.startswith("["):
+            break
+        elif own:
+            own.append(line)
+    alone = [line for line in own if line.split("=")[0].strip() in {"[daemon]", "state_dir"}]
+    for part in ("\n".join(own), text, "\n".join(alone)):
+        try:
+            table = tomllib.loads(part).get("daemon")
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(table, dict):
+            return table
+    return {}

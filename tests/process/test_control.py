@@ -1,0 +1,193 @@
+"""The verbs that speak with the running daemon, as their users type them."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.process.daemon import PATHS, Daemon, fetchd
+from tests.upstream import UpstreamProcess
+
+CANARY = "canary-93cc10"
+
+
+def until(reached: Callable[[], Any], patience: float = 15.0) -> None:
+    """Wait for what the daemon does without a line."""
+    end = time.monotonic() + patience
+    while not reached():
+        assert time.monotonic() < end, "it was not reached"
+        time.sleep(0.02)
+
+
+def ask(daemon: Daemon, *arguments: str) -> tuple[int, str, str]:
+    """Run a verb and return its exit status and what it said."""
+    done = fetchd(*arguments, "-c", str(daemon.config), folder=daemon.folder)
+    return done.returncode, done.stdout, done.stderr
+
+
+@contextmanager
+def asking(daemon: Daemon, *arguments: str, stderr: int = subprocess.PIPE) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a verb beside the test."""
+    command = [sys.executable, "-m", "fetchd", *arguments, "-c", str(daemon.config)]
+    environment = {**os.environ, "PYTHONPATH": PATHS}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=stderr) as process:
+        yield process
+
+
+def job(name: str, url: str, more: str = 'interval = "1h"') -> str:
+    """Return the table of a job."""
+    return f'[jobs.{name}]\nurl = "{url}"\n{more}\n'
+
+
+LONG = 'interval = "1h"\ndeadline = "50s"\ntimeout = "50s"\nretries = 0'
+
+
+def test_a_job_is_run_by_hand(tmp_path: Path, upstream: UpstreamProcess) -> None:
+    """Beside its schedule, with its deliveries, and the exit status says how it ended, as that of ``once`` does."""
+    sinks = 'interval = "1h"\nsinks = [{ kind = "file", path = "good" }]'
+    config = job("good", upstream.url("ok"), sinks) + job("bad", upstream.url("status/404"))
+    with Daemon(tmp_path, config) as daemon:
+        code, out, err = ask(daemon, "trigger", "good")
+        assert (code, out.splitlines()[0], err) == (0, "good: succeeded", "")
+        assert (daemon.state / "out" / "good").exists()
+        code, out, _ = ask(daemon, "trigger", "bad")
+        assert (code, out.splitlines()[0]) == (1, "bad: fetch_failed (http_4xx) - the server answered 404")
+        code, out, err = ask(daemon, "trigger", "goood")
+        assert (code, out, 'did you mean "good"?' in err) == (78, "", True)
+        daemon.wait_for("run_finished", 2)
+        assert daemon.stop() == 0
+    code, _, err = ask(daemon, "trigger", "good")
+    assert (code, err) == (69, f"no fetchd runs with the state directory {daemon.state}\n")
+
+
+def test_a_run_under_way_is_waited_for(tmp_path: Path, upstream: UpstreamProcess) -> None:
+    """There is one Run of a job at any time; Ctrl-C leaves it to itself, and ``--no-wait`` refuses."""
+    config = job("slow", upstream.url("lat/1.5"), LONG)
+    with Daemon(tmp_path, config) as daemon:
+        before = upstream.stats()["requests"].get("lat", 0)
+        with asking(daemon, "trigger", "slow") as first:
+            until(lambda: upstream.stats()["requests"].get("lat", 0) > before)
+            code, _, err = ask(daemon, "trigger", "slow", "--no-wait")
+            assert (code, err) == (1, "slow: a run of it is under way\n")
+            first.send_signal(signal.SIGINT)
+            assert first.wait() == 128 + signal.SIGINT
+        code, out, err = ask(daemon, "trigger", "slow")
+        assert (code, out.splitlines()[0]) == (0, "slow: unchanged")
+        assert err == "slow: a run of it is under way; the next one begins when that has ended\n"
+        runs = daemon.wait_for("run_finished", 2, job="slow")
+        assert [line["outcome"] for line in runs] == ["succeeded", "unchanged"]
+        assert not daemon.lines("slot_skipped")
+        assert daemon.stop() == 0
+
+
+def test_a_terminal_sees_how_far_a_run_has_come(tmp_path: Path, upstream: UpstreamProcess) -> None:
+    """Phase, attempts and bytes, on one line that goes away; a pipe gets none of it, as above."""
+    with Daemon(tmp_path, job("slow", upstream.url("lat/1.2"), LONG)) as daemon:
+        ours, theirs = pty.openpty()
+        try:
+            with asking(daemon, "trigger", "slow", stderr=theirs) as process:
+                assert process.wait(15) == 0
+            os.set_blocking(ours, False)
+            drawn = os.read(ours, 4096).decode()
+        finally:
+            os.close(ours)
+            os.close(theirs)
+        assert "headers, attempt 1, 0 bytes" in drawn
+        assert drawn.endswith("\r\x1b[K")
+        assert daemon.stop() == 0
+
+
+def test_a_pause_outlives_the_daemon(tmp_path: Path, upstream: UpstreamProcess) -> None:
+    """Slots of a paused job are counted and not run, after a kill too; by hand it is run all the same."""
+    often = 'interval = "100ms"'
+    config = "".join(job(name, upstream.url("ok"), often) for name in ("a", "b", "c"))
+    with Daemon(tmp_path, config) as daemon:
+        daemon.wait_for("run_finished", job="b")
+        assert ask(daemon, "pause", "a", "b") == (0, "a: paused\nb: paused\n", "")
+        assert ask(daemon, "pause", "b") == (0, "b: was paused already\n", "")
+        code, _, err = ask(daemon, "pause", "c", "nobody")
+        assert (code, "nobody" in err) == (78, True)
+        assert ask(daemon, "pause")[0] == 2
+        daemon.wait_for("slot_skipped", reason="paused", job="a")
+        daemon.signal(signal.SIGKILL)
+        daemon.wait()
+    with Daemon(tmp_path, config) as daemon:
+        daemon.wait_for("slot_skipped", reason="paused", job="a")
+        daemon.wait_for("run_finished", 3, job="c")
+        assert not daemon.lines("run_finished", job="a")
+        assert ask(daemon, "trigger", "a")[0] == 0
+        shown = {row["job"]: row["state"] for row in json.loads(ask(daemon, "status", "--json")[1])["jobs"]}
+        assert (shown["a"], shown["b"], shown["c"]) == ("paused", "paused", "well")
+        code, out, _ = ask(daemon, "resume", "--all")
+        assert (code, out.splitlines()[:2]) == (0, ["a: resumed", "b: resumed"])
+        daemon.wait_for("run_finished", job="b")
+        assert daemon.stop() == 0
+
+
+def test_the_status_is_a_health_check(tmp_path: Path, upstream: UpstreamProcess) -> None:
+    """0 while the daemon does its work, 1 when it does not, 69 where there is none; whatever is in the file by now."""
+    config = f'shutdown_grace = "3s"\n{job("a", upstream.url("ok"), "")}{job("slow", upstream.url("hang"), LONG)}'
+    with Daemon(tmp_path, config) as daemon:
+        code, out, err = ask(daemon, "status")
+        assert (code, err, "it does its work" in out) == (0, "", True)
+        assert [line.split()[0] for line in out.splitlines()[4:]] == ["JOB", "a", "slow"][-len(out.splitlines()[4:]) :]
+        daemon.config.write_text('[daemon]\nstate_dir = "state"\n[jobs.a\n')
+        assert ask(daemon, "status", "-q") == (0, "", "")
+        done = fetchd("status", "-q", "--state-dir", "state", folder=tmp_path)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        with asking(daemon, "trigger", "slow"):
+            until(lambda: any(row["running"] for row in json.loads(ask(daemon, "status", "--json")[1])["jobs"]))
+            daemon.signal()
+            daemon.wait_for("daemon_stopping")
+            assert ask(daemon, "status", "-q") == (1, "", "the daemon is stopping\n")
+            assert ask(daemon, "trigger", "a") == (75, "", "the daemon is stopping\n")
+            assert ask(daemon, "pause", "a")[0] == 75
+            assert ask(daemon, "reload") == (1, "", "nothing was changed: the daemon is stopping\n")
+            assert daemon.wait() == 0
+        assert ask(daemon, "status", "-q")[0] == 69
+        assert not (daemon.state / "control.sock").exists()
+
+
+def test_what_is_owed_to_a_removed_job_is_listed(tmp_path: Path, upstream: UpstreamProcess) -> None:
+    """It is not lost by a reload: when the job is back, it is delivered."""
+    ok = upstream.url("ok")
+    fails = 'sinks = [{ kind = "command", argv = ["test", "-e", "go"] }]'
+    keep = job("keep", ok)
+    with Daemon(tmp_path, keep + job("gone", ok, f'interval = "1h"\n{fails}')) as daemon:
+        assert ask(daemon, "trigger", "gone")[0] == 1
+        daemon.write(keep)
+        assert ask(daemon, "reload")[0] == 0
+        code, out, _ = ask(daemon, "status")
+        assert (code, out.splitlines()[-1]) == (0, "owed to a sink that the configuration has no more: gone command, 1")
+        assert daemon.stop() == 0
+
+
+@pytest.mark.parametrize("verb", ["status", "trigger"])
+def test_no_answer_holds_a_secret(tmp_path: Path, upstream: UpstreamProcess, verb: str) -> None:
+    """Neither the path of an address that is one, nor what a sink quotes."""
+    config = """
+    [jobs.a]
+    url = { env = "HOOKURL" }
+    interval = "1h"
+    sinks = [{ kind = "command", argv = ["sh", "-c", "printf '\\\\033[2J%s' $FETCHD_URL >&2; exit 3"] }]
+    """
+    environment = {"HOOKURL": upstream.url(f"ok/{CANARY}")}
+    with Daemon(tmp_path, config, environment=environment) as daemon:
+        told = ask(daemon, "trigger", "a")
+        if verb == "status":
+            told = ask(daemon, "status")
+            assert CANARY not in ask(daemon, "status", "--json")[1]
+        shown = "".join(map(str, told))
+        assert ("delivery_failed" in shown, CANARY in shown, "\x1b" in shown) == (True, False, False)
+        assert daemon.stop() == 0

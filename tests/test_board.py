@@ -1,0 +1,274 @@
+"""What the daemon knows of itself."""
+
+from __future__ import annotations
+
+import tracemalloc
+from datetime import timedelta
+from pathlib import Path
+
+from fetchd.board import Board, Known, Look, Sources, State
+from fetchd.board.samples import KEPT, Samples, Usage, usage
+from fetchd.board.standing import RECENT
+from fetchd.board.survey import survey
+from fetchd.body import Body
+from fetchd.clock import FakeClock
+from fetchd.errors import Reason
+from fetchd.run import Delivery, Fetched, Outcome, Report, Run
+from fetchd.secret import Secret
+from fetchd.store import Memory
+from fetchd.store.sqlite import open_sqlite_store
+from fetchd.watch import Result
+from tests.web.made import NOW, House, job
+
+
+def made(*names: str) -> House:
+    return House({name: job(name) for name in names})
+
+
+def look(house: House, name: str = "a") -> Look:
+    standing = house.board.standing(name)
+    assert standing is not None
+    return house.board.look(standing, house.clock.now(), house.slots.get(name))
+
+
+def delivery(name: str, sink: str) -> Delivery:
+    fetched = Fetched(200, "http://upstream.test/", "text/plain", {}, Body.of(b"x"))
+    return Delivery(f"1-{sink}", name, "1", NOW, sink, fetched)
+
+
+def test_a_job_goes_from_new_to_well_to_failing_and_back() -> None:
+    """One word says how a job is, and a success ends the count of failures."""
+    house = made("a")
+    assert look(house).state is State.NEW
+    house.ran("a")
+    assert look(house).state is State.WELL
+    house.failed("a")
+    house.failed("a")
+    assert (look(house).state, look(house).failures) == (State.FAILING, 2)
+    house.ran("a", Outcome.UNCHANGED)
+    assert (look(house).state, look(house).failures) == (State.WELL, 0)
+
+
+def test_a_delivery_that_fails_is_a_failure_too() -> None:
+    """The store's own count is about the fetch alone; whoever looks at the page wants the result delivered."""
+    house = made("a")
+    house.ran("a", Outcome.DELIVERY_FAILED, reason=Reason.SINK)
+    assert look(house).state is State.FAILING
+
+
+def test_a_cancelled_run_says_nothing_of_the_job() -> None:
+    """A restart must not turn every job red."""
+    house = made("a")
+    house.ran("a")
+    house.ran("a", Outcome.CANCELLED, reason=Reason.SHUTDOWN)
+    assert look(house).state is State.WELL
+
+
+def test_a_silent_job_is_overdue_and_a_paused_one_is_not() -> None:
+    """Nothing failed, nothing ran: the silence itself is shown, unless it is wanted."""
+    house = made("a")
+    house.ran("a")
+    house.clock.advance(600)
+    assert (look(house).state, look(house).overdue) == (State.OVERDUE, True)
+    house.store.pause("a", True)
+    assert (look(house).state, look(house).overdue, look(house).next_slot) == (State.PAUSED, False, None)
+
+
+def test_a_resumed_job_is_not_overdue_for_the_time_it_was_paused() -> None:
+    """Resuming shall not raise an alarm of its own."""
+    house = made("a")
+    house.ran("a")
+    house.store.pause("a", True)
+    house.clock.advance(86400)
+    house.store.pause("a", False)
+    house.board.resumed("a")
+    assert not look(house).overdue
+    house.clock.advance(600)
+    assert look(house).overdue
+
+
+async def test_what_is_known_survives_a_restart(tmp_path: Path) -> None:
+    """A job that never succeeds becomes overdue although the daemon is started anew again and again."""
+    jobs, clock = {"a": job("a", overdue_after="1h")}, FakeClock(NOW)
+
+    async def started(minutes: int) -> bool:
+        clock.advance(60 * minutes)
+        async with open_sqlite_store(tmp_path) as store:
+            board = Board(jobs, tmp_path, Sources(store.recall, dict, await Known.load(store)), clock)
+            standing = board.standing("a")
+            assert standing is not None
+            return board.look(standing, clock.now(), None).overdue
+
+    assert [await started(minutes) for minutes in (0, 40, 40)] == [False, False, True]
+
+
+async def test_failures_survive_a_restart(tmp_path: Path) -> None:
+    """After a restart a failing job is not shown as well before it has run."""
+    async with open_sqlite_store(tmp_path) as store:
+        run = Run("1", "a", NOW)
+        for _ in range(2):
+            store.finish(Report(run, Outcome.FETCH_FAILED, Reason.DNS, started=NOW))
+    async with open_sqlite_store(tmp_path) as store:
+        board = Board({"a": job("a")}, tmp_path, Sources(store.recall, dict, await Known.load(store)), FakeClock(NOW))
+        standing = board.standing("a")
+        assert standing is not None
+        found = board.look(standing, NOW, None)
+        assert (found.state, found.failures, standing.failing_since) == (State.FAILING, 2, NOW)
+
+
+def test_the_last_runs_are_remembered_and_no_more() -> None:
+    """A job that runs each second for a year takes no more memory than after a minute."""
+    house = made("a")
+    for number in range(RECENT + 5):
+        house.ran("a", Outcome.UNCHANGED if number % 2 else Outcome.SUCCEEDED)
+    standing = house.board.standing("a")
+    assert standing is not None
+    runs = standing.recent.runs()
+    assert len(runs) == RECENT
+    assert runs[-1] == (Outcome.SUCCEEDED, 1.0)
+    assert standing.runs == {Outcome.SUCCEEDED: 18, Outcome.UNCHANGED: 17}
+
+
+def test_what_is_left_out_is_counted_by_reason() -> None:
+    """A page that shows no Run must say why there is none."""
+    house = made("a")
+    for reason in (Reason.OVERLAP, Reason.OVERLAP, Reason.BACKLOG):
+        house.board.skipped("a", NOW, reason)
+    house.board.missed("a", 3)
+    standing = house.board.standing("a")
+    assert standing is not None
+    assert (standing.skipped, standing.missed) == ({Reason.OVERLAP: 2, Reason.BACKLOG: 1}, 3)
+
+
+def test_a_sink_that_takes_nothing_is_told_until_it_does() -> None:
+    """The error of a sink is shown as long as it counts."""
+    house = made("a")
+    standing = house.board.standing("a")
+    assert standing is not None
+    house.board.tried(delivery("a", "file"), Result.FAILED, "no space left")
+    house.board.tried(delivery("a", "hook"), Result.DEAD, "gone")
+    assert standing.sinks is not None
+    assert [(name, told.error, told.dead) for name, told in standing.sinks.items()] == [
+        ("file", "no space left", False),
+        ("hook", "gone", True),
+    ]
+    house.board.tried(delivery("a", "file"), Result.DELIVERED, "")
+    assert list(standing.sinks) == ["hook"]
+
+
+def test_what_is_told_of_jobs_that_are_gone_is_left_alone() -> None:
+    """A Run of a removed job ends after the reload; its owed deliveries are tried until they are purged."""
+    house = made("a")
+    run = Run("1", "gone", NOW)
+    house.board.started(run)
+    house.board.finished(Report(run, Outcome.SUCCEEDED, started=NOW))
+    house.board.skipped("gone", NOW, Reason.OVERLAP)
+    house.board.missed("gone", 1)
+    house.board.tried(delivery("gone", "file"), Result.DEAD, "no such sink")
+    house.board.resumed("gone")
+    assert house.board.jobs() == ["a"]
+    assert house.board.in_flight == 0
+
+
+def test_a_reload_keeps_what_is_known_of_the_jobs_that_stay() -> None:
+    """A changed header is no reason to forget that a job fails; a removed job is forgotten."""
+    house = made("a", "b")
+    house.failed("a")
+    before = look(house)
+    house.board.reloaded(2, jobs={"a": job("a", headers={"X": Secret("1")}), "c": job("c")})
+    assert (house.board.jobs(), house.board.reload.generation) == (["a", "c"], 2)
+    assert look(house).state is State.FAILING
+    assert look(house) != before, "the page has to be rendered anew: what it shows may have changed"
+
+
+def test_a_rejected_configuration_is_told_until_one_is_accepted() -> None:
+    """The one before it counts, and says so."""
+    house = made("a")
+    house.board.reloaded(2, "config.toml:1: no")
+    assert (house.board.reload.generation, house.board.reload.error) == (1, "config.toml:1: no")
+    house.board.reloaded(2, jobs=house.jobs)
+    assert (house.board.reload.generation, house.board.reload.error) == (2, "")
+
+
+def test_a_job_with_other_times_is_not_overdue_by_them_at_once() -> None:
+    """A daily job that is to run each minute from now on has not been silent for a day by that."""
+    house = House({"a": job("a", interval="1d")})
+    house.ran("a")
+    house.clock.advance(3600)
+    house.board.reloaded(2, jobs={"a": job("a", interval="1m")})
+    assert not look(house).overdue
+    house.clock.advance(600)
+    assert look(house).overdue
+
+
+def test_backing_off_is_shown_with_its_end() -> None:
+    """A job that leaves slots out on purpose must not look as if it were forgotten."""
+    jobs = {"a": job("a", backoff={"after": 1, "factor": 4.0})}
+    memory = Memory(last_slot=NOW, failures=1, failing_since=NOW)
+    sources = Sources(lambda name: memory, dict, Known(lambda name, value: None, {}))
+    board = Board(jobs, Path("c"), sources, FakeClock(NOW))
+    standing = board.standing("a")
+    assert standing is not None
+    assert board.look(standing, NOW, None).backing_off_until == NOW + timedelta(minutes=4)
+
+
+async def test_a_survey_puts_first_what_somebody_should_see() -> None:
+    """At three in the morning nobody scrolls; the sums are what the headline is made of."""
+    house = made("z-well", "failing", "paused", "b-well", "silent")
+    house.ran("silent")
+    house.clock.advance(600)
+    house.failed("failing")
+    for name in ("z-well", "b-well"):
+        house.ran(name)
+    house.store.pause("paused", True)
+    house.board.started(Run("1", "b-well", NOW))
+    found = await survey(house.board)
+    assert list(found.looks) == ["failing", "silent", "b-well", "z-well", "paused"]
+    assert (found.failing, found.overdue, found.paused, found.running) == (1, 2, 1, 1)
+
+
+def test_samples_are_bounded() -> None:
+    """A day is kept, however long the daemon runs."""
+    samples = Samples()
+    for number in range(KEPT + 10):
+        samples.add(Usage(number * 1024, 7), 1)
+    assert (len(samples), samples.resident[0], samples.resident[-1]) == (KEPT, 10, KEPT + 9)
+
+
+def test_the_process_can_be_seen() -> None:
+    """The figures come from the kernel: a descriptor more is one more."""
+    before = usage()
+    with open("/dev/null") as _:
+        assert usage().descriptors == before.descriptors + 1
+    assert 2**20 < before.resident < 2**34
+
+
+def test_a_job_takes_little_memory() -> None:
+    """A thousand jobs that all fail must fit into the megabytes that the daemon has."""
+    names = [f"job-{number}" for number in range(200)]
+    house = made(*names)
+
+    def rounds(count: int) -> None:
+        for _ in range(count):
+            for name in names:
+                run = Run(f"{name}-{house.clock.monotonic()}", name, house.clock.now())
+                house.board.started(run)
+                message = f"{name}: the server answered with status 503, after 3 attempts"
+                house.board.finished(
+                    Report(run, Outcome.FETCH_FAILED, Reason.HTTP_5XX, message, started=NOW, duration=0.25)
+                )
+                house.board.skipped(name, NOW, Reason.OVERLAP)
+
+    tracemalloc.start()
+    try:
+        again = Board(
+            house.jobs, Path("c"), Sources(house.store.recall, dict, Known(house.store.note, {})), house.clock
+        )
+        house.board = again
+        rounds(RECENT + 5)
+        for name in names:
+            look(house, name)
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert taken / len(names) < 2048
