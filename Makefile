@@ -40,12 +40,13 @@ check: setup ## Check format, lint, types and the directions of the rooms
 COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header
 
-generate: setup ## Write the JSON Schema of the configuration anew
+generate: setup ## Write anew what is made of the code: the JSON Schema, the manual page
 	$(BIN)/fetchd schema > config.schema.json
+	$(BIN)/python -m man.page > man/fetchd.1
 
 lock: setup ## Lock the requirements anew, with hashes and without addresses
 	$(COMPILE) pyproject.toml requirements/build.in -o requirements/runtime.txt
-	$(COMPILE) pyproject.toml requirements/build.in requirements/dev.in -o requirements/dev.txt
+	$(COMPILE) pyproject.toml requirements/build.in requirements/dev.in --all-extras -o requirements/dev.txt
 
 clean: ## Remove what setup and the tests made
 	rm -rf .venv .mypy_cache .ruff_cache .hypothesis dist

@@ -130,6 +130,20 @@ def test_lines_below_the_level_are_not_written(opened: Callable[..., Log], writt
     assert [line["event"] for line in parsed(written())] == ["b", "d"]
 
 
+def test_the_level_can_be_changed(opened: Callable[..., Log], written: Callable[[], str]) -> None:
+    """A reload asks for more lines, or for fewer: of ours, and of those of the libraries, which stay quiet."""
+    with closing(opened("error")) as log:
+        module_log.info("before")
+        log.set_level("debug")
+        module_log.debug("between")
+        logging.getLogger("some.library").debug("theirs")
+        logging.getLogger("aiohttp").info("quiet")
+        log.set_level("warning")
+        module_log.info("after")
+        module_log.warning("last")
+    assert [line["event"] for line in parsed(written())] == ["between", "theirs", "last"]
+
+
 def test_secrets_never_reach_a_line(opened: Callable[..., Log], written: Callable[[], str]) -> None:
     """Whatever value holds a secret, however deep, and whoever logs it."""
 

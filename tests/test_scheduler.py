@@ -313,6 +313,90 @@ async def test_what_was_due_but_not_started_does_not_count_as_alive() -> None:
         assert not starts.skipped
 
 
+class TestReload:
+    """Jobs that come, change and go while others run."""
+
+    async def test_a_job_that_comes_is_run(self) -> None:
+        """From its next slot on, and the others as before."""
+        starts = Starts()
+        async with running(starts, job("a")) as scheduler:
+            scheduler.add(job("b"))
+            await starts.until(lambda: len({name for name, _ in starts.slots}) == 2)
+        slots = [slot for name, slot in starts.slots if name == "a"]
+        assert {later - earlier for earlier, later in pairwise(slots)} <= {timedelta(milliseconds=50)}
+
+    async def test_a_job_that_goes_is_not_run_any_more(self) -> None:
+        """Not even if it is due already; the Run under way is others' business, and it may come back meanwhile."""
+        release = asyncio.Event()
+        starts = Starts(release.wait)
+        many = [job(f"job-{number}", cron="* * * * * *") for number in range(100)]
+        async with running(starts, *many) as scheduler:
+            await starts.until(lambda: len(starts.slots) > 0)
+            begun = {name for name, _ in starts.slots}
+            for one in many:
+                scheduler.remove(one.name)
+            assert scheduler.next_slots() == {}
+            for _ in range(10):
+                await asyncio.sleep(0)
+            # Tasks that exist already begin; whether there is such a job they ask themselves.
+            assert len({name for name, _ in starts.slots} - begun) <= room.STARTS_A_TURN
+            back = next(one for one in many if one.name in begun)
+            scheduler.add(back)
+            await starts.until(lambda: starts.skipped[back.name] >= 1)
+            release.set()
+            await starts.until(lambda: [name for name, _ in starts.slots].count(back.name) == 2)
+
+    async def test_a_change_that_leaves_the_schedule_does_not_put_it_off(self) -> None:
+        """However often it comes: a job that is armed anew at each reload would never be run."""
+        starts = Starts()
+        async with running(starts, job("a", "100ms")) as scheduler:
+            for retries in range(60):
+                scheduler.replace(job("a", "100ms", retries=retries % 3))
+                await asyncio.sleep(0.01)
+            await starts.until(lambda: len(starts.slots) >= 4)
+        slots = [slot for _, slot in starts.slots]
+        assert {later - earlier for earlier, later in pairwise(slots)} == {timedelta(milliseconds=100)}
+
+    async def test_another_schedule_counts_at_once(self) -> None:
+        """A job that was due tomorrow is due in a moment, by its new definition; and the other way round."""
+        seen: list[Job] = []
+
+        async def start(one: Job, _slot: datetime) -> None:
+            seen.append(one)
+
+        scheduler = Scheduler(start, Starts().skip, SystemClock())
+        scheduler.start([job("a", "1d")])
+        changed = job("a", "50ms")
+        scheduler.replace(changed)
+        await until(lambda: len(seen) >= 2)
+        assert seen[0] is changed
+        scheduler.replace(job("a", "1d"))
+        await asyncio.sleep(0)
+        before = len(seen)
+        due = scheduler.next_slots()["a"]
+        assert due - datetime.now(UTC) > timedelta(seconds=1)
+        await asyncio.sleep(0.12)
+        assert len(seen) <= before + 1
+        await scheduler.close()
+
+    async def test_a_step_of_the_clock_is_told(self) -> None:
+        """Once, to whoever counts them."""
+        told: list[str] = []
+        clock = FakeClock(datetime.now(UTC))
+        starts = Starts()
+        scheduler = Scheduler(starts.start, starts.skip, clock, starts.miss, lambda: told.append("stepped"))
+        scheduler.start([job("a", "1h")])
+        guard = asyncio.create_task(scheduler.guard())
+        await asyncio.sleep(0)
+        clock.step(HOUR)
+        with capture_logs():
+            await until(lambda: told)
+        guard.cancel()
+        await asyncio.gather(guard, return_exceptions=True)
+        await scheduler.close()
+        assert told == ["stepped"]
+
+
 class TestCatchUp:
     """A slot that passed while the daemon was down."""
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from fetchd.secret import LONGEST, MASK, Redactor, Secret, SecretSource, is_sensitive
+from fetchd.secret import EARLIER_KEPT, LONGEST, MASK, Redactor, Secret, SecretSource, is_sensitive
 
 ADAPTER = TypeAdapter(Secret)
 CANARY = "c4n4ry-value"
@@ -134,3 +134,20 @@ def test_one_secret_within_another_is_hidden_with_it() -> None:
     """The longest match wins: the rest of a secret must not stay behind."""
     redact = Redactor(["pass", "password", "password-of-the-database", "passport"])
     assert redact("password-of-the-database passport password pass pas") == f"{MASK} {MASK} {MASK} {MASK} pas"
+
+
+def test_the_redactor_learns_and_does_not_forget() -> None:
+    """A secret that was replaced is still in results and errors that are under way."""
+    redact = Redactor(["first-secret"])
+    redact.learn(["second-secret", "abc"])
+    redact.learn([])
+    assert redact("first-secret second-secret abc") == f"{MASK} {MASK} abc"
+
+
+def test_the_redactor_forgets_the_oldest_of_very_many() -> None:
+    """A daemon that takes a new token each minute for years must not grow by each of them."""
+    redact = Redactor(["first-secret"])
+    redact.learn(f"secret-{number:06}" for number in range(EARLIER_KEPT))
+    redact.learn(["last-secret"])
+    assert redact("secret-000001 last-secret") == f"{MASK} {MASK}"
+    assert redact("first-secret") == "first-secret"

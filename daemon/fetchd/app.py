@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
@@ -16,32 +15,20 @@ from typing import Any, Final
 import structlog
 
 from fetchd import __version__
-from fetchd.board import Board, Known, Sources
 from fetchd.child import kill_all
-from fetchd.clock import SystemClock
 from fetchd.config import Config, ignored_environment
-from fetchd.config.source import Reading, Source
-from fetchd.control.server import listening
-from fetchd.control.verbs import Inside, Verbs
-from fetchd.engine import Engine, limits_of, open_engine
 from fetchd.errors import FetchdError, InstanceError, StoreError
 from fetchd.health import Health, Stage
 from fetchd.instance import Instance, hold
-from fetchd.job import ENVIRONMENT, Job
-from fetchd.log import Log
-from fetchd.notices import Notices
-from fetchd.reload.changes import Verdict
-from fetchd.reload.force import Follow, Force
-from fetchd.reload.reloader import Reloader
-from fetchd.scheduler import Scheduler, missed_slot, say_missed
-from fetchd.secret import Redactor
-from fetchd.signals import Hangups, Signals, hear
-from fetchd.stall import Heartbeat, last_stall
+from fetchd.job import ENVIRONMENT
+from fetchd.parts import Launch, Parts, build, say_unverified
+from fetchd.scheduler import missed_slot
+from fetchd.signals import Signals, hear
+from fetchd.stall import last_stall
 from fetchd.store import Store
 from fetchd.store.schema import set_aside
 from fetchd.store.sqlite import SqliteStore, open_sqlite_store
 from fetchd.systemd import Notifier
-from fetchd.watch import Watchers
 
 log = structlog.get_logger()
 
@@ -53,32 +40,6 @@ NOTICES_LAST: Final = 1.0
 """Seconds that the last messages and pings have."""
 LEAVE_WITHIN: Final = 2.0
 """Seconds that code which ignores its cancellation has to let go of the process once everything else is closed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Launch:
-    """What the command line has opened before there is a loop: the configuration, the log, an ear for SIGHUP."""
-
-    source: Source
-    reading: Reading
-    log: Log
-    redact: Redactor
-    hangups: Hangups
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What a running daemon is made of."""
-
-    engine: Engine
-    store: SqliteStore
-    scheduler: Scheduler
-    heartbeat: Heartbeat
-    board: Board
-    health: Health
-    reloader: Reloader
-    notifier: Notifier
-    notices: Notices
 
 
 async def serve(launch: Launch, environment: Mapping[str, str], *, new_state: bool = False) -> int:
@@ -103,7 +64,7 @@ async def serve(launch: Launch, environment: Mapping[str, str], *, new_state: bo
         if new_state and (aside := set_aside(state_dir, datetime.now(UTC))):
             log.warning("state_set_aside", path=str(aside))
         store = await stack.enter_async_context(open_store(config))
-        parts = await _build(stack, launch, store, notifier)
+        parts = await build(stack, launch, store, notifier)
         try:
             async with asyncio.TaskGroup() as watches:
                 tasks = [watches.create_task(watch) for watch in _watches(parts, instance, signals)]
@@ -124,62 +85,8 @@ async def serve(launch: Launch, environment: Mapping[str, str], *, new_state: bo
     return code
 
 
-async def _build(stack: AsyncExitStack, launch: Launch, store: SqliteStore, notifier: Notifier) -> Parts:
-    """Build everything that runs, from the store up to the control socket."""
-    config, clock = launch.reading.config, SystemClock()
-    known = await Known.load(store)
-    board = Board(config.jobs, config.path, Sources(store.recall, lambda: scheduler.next_slots(), known), clock)
-    # Whoever wants to know what happens goes here, in the order in which they are told.
-    notices = Notices(store, clock, board.overdue.since, launch.redact)
-    notices.alerts.watch("store", lambda: store.unwritable)
-    watchers = Watchers([board, *notices.watchers])
-    engine = await stack.enter_async_context(open_engine(config, store, watcher=watchers, told=launch.redact.note))
-
-    await notices.open(config, engine.resources)
-
-    def missed(job: Job, count: int) -> None:
-        say_missed(job, count)
-        watchers.missed(job.name, count)
-
-    def stepped() -> None:
-        board.clock_stepped()
-        notices.alerts.daemon("clock", "the clock was stepped", lasting=False)
-
-    scheduler = Scheduler(engine.runs.run, engine.runner.skip, clock, missed, stepped)
-    heartbeat = Heartbeat(config.daemon.state_dir, notifier.watchdog, stall_timeout=config.daemon.stall_timeout)
-    health = Health(
-        late=scheduler.late,
-        lag=lambda: heartbeat.lag,
-        stuck=lambda: engine.runner.stuck,
-        unwritable=lambda: store.unwritable,
-    )
-    force = Force(engine.roster, scheduler, engine.runner.cancel, _followers(launch.log, engine, notices))
-
-    def tell(verdict: Verdict) -> None:
-        error = "\n".join(verdict.lines()) if not verdict.applied else ""
-        board.reloaded(verdict.generation, error, reloader.config.jobs)
-        if verdict.applied:
-            notices.alerts.daemon_ok("config")
-        else:
-            notices.alerts.daemon("config", f"the configuration was not taken: {error}")
-
-    reloader = Reloader(launch.source, launch.reading, force, notifier, [tell])
-    inside = Inside(engine.roster, engine.runs, engine.runner, store, board, health, reloader)
-    await stack.enter_async_context(listening(config.daemon.state_dir, Verbs(inside).table(), launch.redact))
-    return Parts(engine, store, scheduler, heartbeat, board, health, reloader, notifier, notices)
-
-
 def _problems(health: Health) -> tuple[str, ...] | None:
     return health.verdict().problems if health.stage is Stage.RUNNING else None
-
-
-def _followers(opened: Log, engine: Engine, notices: Notices) -> list[Follow]:
-    """Return who goes by another configuration besides the jobs, each as soon as it is in force."""
-    return [
-        lambda config: opened.set_level(config.log.level),
-        lambda config: engine.hosts.replace(limits_of(config.hosts)),
-        notices.replace,
-    ]
 
 
 def _watches(parts: Parts, instance: Instance, signals: Signals) -> list[Coroutine[Any, Any, None]]:
@@ -190,8 +97,8 @@ def _watches(parts: Parts, instance: Instance, signals: Signals) -> list[Corouti
         parts.engine.runner.backstop(),
         parts.engine.outbox.run(),
         parts.reloader.run(signals.reload),
-        parts.board.run(),
-        *parts.notices.runs(partial(_problems, parts.health)),
+        parts.watching.board.run(),
+        *parts.watching.notices.runs(partial(_problems, parts.health)),
         _tidy(parts.store),
         _keep(instance),
     ]
@@ -211,7 +118,7 @@ async def _drain(parts: Parts) -> None:
     await runner.drain(max(0.0, end - time.monotonic()))
     await outbox.drain(max(0.0, end - time.monotonic()))
     await parts.scheduler.close()
-    await parts.notices.drain(NOTICES_LAST)
+    await parts.watching.notices.drain(NOTICES_LAST)
     if runner.in_flight:
         log.warning("runs_left_behind", count=runner.in_flight)
 
@@ -266,6 +173,7 @@ def _say_start(config: Config, environment: Mapping[str, str]) -> None:
     obeyed = any(job.proxy.reveal() == ENVIRONMENT for job in config.jobs.values())
     if not obeyed and (names := ignored_environment(environment)):
         log.warning("environment_ignored", variables=names, message="proxies are taken from the configuration alone")
+    say_unverified(config.jobs.values())
 
 
 def _say_ready(parts: Parts) -> None:

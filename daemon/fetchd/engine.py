@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from fetchd.body import MemoryBudget
 from fetchd.clock import SystemClock
@@ -32,7 +33,10 @@ from fetchd.worker import Workers
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """What runs jobs: ``runs`` begins a Run by the definition in force in ``roster``; ``send`` is for sinks."""
+    """What runs jobs.
+
+    ``runs`` begins a Run by the definition in force in ``roster``; ``renew`` has certificates read anew.
+    """
 
     runs: Runs
     runner: Runner
@@ -41,6 +45,7 @@ class Engine:
     hosts: Hosts
     budget: MemoryBudget
     resources: Resources
+    renew: Callable[[], Coroutine[Any, Any, None]]
 
 
 @asynccontextmanager
@@ -85,7 +90,7 @@ async def open_engine(
         await outbox.load()
         harvest = Harvest(fetcher, Reader(workers, spool), spool, clock)
         runner = Runner(harvest, outbox, store, clock, max_concurrent=daemon.max_concurrent_runs, watcher=watcher)
-        yield Engine(Runs(roster, runner.run), runner, outbox, roster, hosts, budget, resources)
+        yield Engine(Runs(roster, runner.run), runner, outbox, roster, hosts, budget, resources, transport.renew)
 
 
 def limits_of(hosts: Mapping[str, Host]) -> dict[str, HostLimits]:

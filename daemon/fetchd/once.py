@@ -31,8 +31,10 @@ Show = Callable[[str], None]
 Clean = Callable[[str], str]
 
 
-async def once(config: Config, name: str, *, dry_run: bool, show: Show) -> int:
-    """Run the job called ``name`` and show how it ended, without secrets; return the exit status.
+async def once(config: Config, name: str, *, dry_run: bool, show: Show, redact: Redactor) -> int:
+    """Run the job called ``name`` and show how it ended, without the secrets that ``redact`` knows and learns.
+
+    Returns the exit status.
 
     A dry run delivers nothing, and so needs no state of its own: it may be tried beside a running daemon.
 
@@ -41,7 +43,6 @@ async def once(config: Config, name: str, *, dry_run: bool, show: Show) -> int:
         InstanceError: a daemon holds the state directory, so this might be a second Run of the job.
     """
     job = _job(config, name)
-    redact = Redactor(config.secret_texts())
 
     def clean(text: str) -> str:
         return printable(redact(text), keep="\n\t")
@@ -50,12 +51,12 @@ async def once(config: Config, name: str, *, dry_run: bool, show: Show) -> int:
         show(clean(text))
 
     with nullcontext() if dry_run else hold(config.daemon.state_dir):
-        report = await _run(config, job, _previews(job, say, clean) if dry_run else None)
+        report = await _run(config, job, redact, _previews(job, say, clean) if dry_run else None)
     _tell(report, say)
     return 0 if report.outcome.good else 1
 
 
-async def _run(config: Config, job: Job, sinks: Sinks | None) -> Report:
+async def _run(config: Config, job: Job, redact: Redactor, sinks: Sinks | None) -> Report:
     """Run ``job`` now, with its deliveries, or with those of ``sinks`` in their place, and return how it ended.
 
     With ``sinks`` nothing is kept, and nothing that is kept counts.
@@ -63,7 +64,7 @@ async def _run(config: Config, job: Job, sinks: Sinks | None) -> Report:
     slot = datetime.now(UTC)
     async with AsyncExitStack() as stack:
         store: Store = await stack.enter_async_context(open_store(config) if sinks is None else aclosing(MemoryStore()))
-        engine = await stack.enter_async_context(open_engine(config, store, sinks=sinks))
+        engine = await stack.enter_async_context(open_engine(config, store, sinks=sinks, told=redact.note))
         runner = engine.runner
         await engine.outbox.flush(job.name)  # there may be no daemon that does
         backstop = asyncio.create_task(runner.backstop())

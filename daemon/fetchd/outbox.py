@@ -82,6 +82,10 @@ class Outbox:
         """Return whether the last result of ``job`` could be kept: if not, nothing can be told from what is."""
         return job not in self._unkept
 
+    def owed(self, job: str, sink: str) -> int:
+        """Return how many deliveries a sink is owed."""
+        return self._lanes.count(job, sink)
+
     async def hand_over(self, run: Run, fetched: Fetched, progress: Progress, *, new: bool = True) -> None:
         """Keep the result with its deliveries, then try each sink in order, until one does not take it.
 

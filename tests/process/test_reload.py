@@ -54,9 +54,9 @@ def slots(daemon: Daemon, name: str) -> list[datetime]:
 def test_only_what_changed_is_touched(tmp_path: Path, upstream: UpstreamProcess) -> None:
     """A job comes, one changes, one goes while its Run hangs, and one is the same: that one misses no slot."""
     ok, hang = upstream.url("ok"), upstream.url("hang")
-    long = 'interval = "1h"\ndeadline = "50s"\ntimeout = "50s"'
+    long = 'interval = "1d"\ndeadline = "50s"\ntimeout = "50s"'
     same = job("same", ok)
-    config = same + job("changed", ok, 'interval = "1h"') + job("gone", hang, long)
+    config = same + job("changed", ok, 'interval = "1d"') + job("gone", hang, long)
     with Daemon(tmp_path, config) as daemon:
         daemon.wait_for("run_finished", 2, job="same")
         before = upstream.stats()["requests"].get("hang", 0)

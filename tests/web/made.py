@@ -34,6 +34,11 @@ def job(name: str, **keys: Any) -> Job:
     return Job(name=name, **{"url": Secret(f"http://upstream.test/{name}"), "interval": "1m"} | keys)
 
 
+async def up(accept: str) -> tuple[str, bytes]:
+    """Return metrics of one line."""
+    return "text/plain; version=0.0.4", b"up 1\n"
+
+
 @dataclass
 class House:
     """What a page is made of; a test changes it before, or while, the page is served."""
@@ -49,7 +54,7 @@ class House:
     secrets: Sequence[str] = ()
     late: float = 0.0
     unwritable: str = ""
-    metrics: Callable[[str], tuple[str, bytes]] = lambda accept: ("text/plain; version=0.0.4", b"up 1\n")
+    metrics: Callable[[str], Awaitable[tuple[str, bytes]]] = up
 
     def __post_init__(self) -> None:
         known = Known(self.store.note, {})

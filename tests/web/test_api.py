@@ -77,7 +77,11 @@ async def test_the_probes_follow_the_verdict() -> None:
 
 async def test_metrics_are_negotiated_by_whoever_makes_them() -> None:
     """The page only carries them."""
-    house = House({"a": job("a")}, metrics=lambda accept: ("text/x-metrics; of=them", accept.encode()))
+
+    async def negotiated(accept: str) -> tuple[str, bytes]:
+        return "text/x-metrics; of=them", accept.encode()
+
+    house = House({"a": job("a")}, metrics=negotiated)
     async with house.served() as client:
         response = await client.get("/metrics", headers={"Accept": "application/openmetrics-text"})
     assert response.headers["Content-Type"] == "text/x-metrics; of=them"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from fetchd import __version__
-from fetchd.cli import control, daemon, past
+from fetchd.cli import completion, control, daemon, past
 from fetchd.cli.shared import open_standard_streams
 
 __all__ = ["main"]
@@ -22,5 +22,6 @@ for verb in (
     *(daemon.run, daemon.check, daemon.once, daemon.explain, daemon.schema, daemon.demo),
     *(control.status, control.trigger, control.pause, control.resume, control.reload),
     *(past.history, past.dead),
+    completion.completion,
 ):
     main.add_command(verb)

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from fetchd.cli.completion import job_names
 from fetchd.cli.shared import config_option, errors_as_status
 
 _state_dir = click.option(
@@ -57,7 +58,7 @@ def status(as_json: bool, watch: bool, quiet: bool, given: Path | None, state_di
 
 
 @click.command()
-@click.argument("job")
+@click.argument("job", shell_complete=job_names)
 @click.option("--no-wait", is_flag=True, help="If a run of it is under way, do not wait for its end: refuse.")
 @_asks
 def trigger(job: str, no_wait: bool, given: Path | None, state_dir: Path | None) -> int:
@@ -70,7 +71,7 @@ def trigger(job: str, no_wait: bool, given: Path | None, state_dir: Path | None)
 
 
 @click.command()
-@click.argument("jobs", nargs=-1, metavar="JOB...")
+@click.argument("jobs", nargs=-1, metavar="JOB...", shell_complete=job_names)
 @click.option("--all", "everything", is_flag=True, help="All of them.")
 @_asks
 def pause(jobs: tuple[str, ...], everything: bool, given: Path | None, state_dir: Path | None) -> int:
@@ -79,7 +80,7 @@ def pause(jobs: tuple[str, ...], everything: bool, given: Path | None, state_dir
 
 
 @click.command()
-@click.argument("jobs", nargs=-1, metavar="JOB...")
+@click.argument("jobs", nargs=-1, metavar="JOB...", shell_complete=job_names)
 @click.option("--all", "everything", is_flag=True, help="All of them.")
 @_asks
 def resume(jobs: tuple[str, ...], everything: bool, given: Path | None, state_dir: Path | None) -> int:

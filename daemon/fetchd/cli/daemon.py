@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from fetchd.cli.completion import job_names
 from fetchd.cli.shared import TerminatedError, config_option, count_of, errors_as_status, load, logging, undrawn
 from fetchd.signals import Hangups
 
@@ -38,7 +39,8 @@ def run(new_state: bool, given: Path | None) -> int:
     import asyncio
 
     with undrawn():
-        from fetchd.app import Launch, serve
+        from fetchd.app import serve
+        from fetchd.parts import Launch
     from fetchd.config import find
     from fetchd.config.source import Source
     from fetchd.secret import Redactor
@@ -59,12 +61,17 @@ def check(given: Path | None) -> None:
 
     Exit status: 0 nothing, 78 findings.
     """
+    from fetchd.fetch.tls import unverified
+
     config = load(given)
+    for name in unverified(config.jobs.values()):
+        warning = f"warning: jobs.{name}.tls: with verify = false any server is believed"
+        click.echo(f"{config.path}: {warning}", err=True)
     click.echo(f"{config.path}: {count_of(len(config.jobs), 'job')}, nothing wrong")
 
 
 @click.command()
-@click.argument("job")
+@click.argument("job", shell_complete=job_names)
 @click.option("--dry-run", is_flag=True, help="Fetch, and show what would be delivered.")
 @config_option
 @errors_as_status
@@ -80,12 +87,13 @@ def once(job: str, dry_run: bool, given: Path | None) -> int:
     from fetchd.secret import Redactor
 
     config = load(given)
-    with logging(config, Redactor(config.secret_texts()), level="warning"):
-        return asyncio.run(verb.once(config, job, dry_run=dry_run, show=click.echo))
+    redact = Redactor(config.secret_texts())
+    with logging(config, redact, level="warning"):
+        return asyncio.run(verb.once(config, job, dry_run=dry_run, show=click.echo, redact=redact))
 
 
 @click.command()
-@click.argument("job")
+@click.argument("job", shell_complete=job_names)
 @config_option
 @errors_as_status
 def explain(job: str, given: Path | None) -> None:

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
+from fetchd.cli.completion import job_names
 from fetchd.cli.shared import config_option, errors_as_status, kept
 
 
 @click.command()
-@click.argument("job")
+@click.argument("job", shell_complete=job_names)
 @click.option("-n", "limit", default=20, show_default=True, type=click.IntRange(1), help="How many runs.")
 @click.option("--failures", is_flag=True, help="Only those that did not succeed.")
 @config_option
@@ -30,7 +31,7 @@ def dead() -> None:
 
 
 @dead.command("list")
-@click.option("--job", help="Only those of this job.")
+@click.option("--job", shell_complete=job_names, help="Only those of this job.")
 @config_option
 @errors_as_status
 def dead_list(job: str | None, given: Path | None) -> None:

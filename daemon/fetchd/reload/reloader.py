@@ -107,14 +107,14 @@ class Reloader:
             raise RefusedError("the daemon is stopping")
         try:
             async with asyncio.timeout(READ_WITHIN):
-                reading, changes = await on_disk(lambda: _read(read, before))
+                reading, changes, same = await on_disk(lambda: _read(read, before))
         except TimeoutError:
             message = f"it was not read within {READ_WITHIN:g} s: does a module hang while it is imported?"
             raise RefusedError(message) from None
         async with self._applying:
             if self._closed:
                 raise RefusedError("the daemon is stopping")
-            if reading.config != before:
+            if not same:
                 await self._force.apply(before, reading.config, changes)
                 self.generation += 1
             self._reading = reading
@@ -156,10 +156,11 @@ def _look(files: SecretFiles, source: Source, config: Config) -> Look:
     return files.look(known)
 
 
-def _read(read: Callable[[], Reading], before: Config) -> tuple[Reading, Changes]:
+def _read(read: Callable[[], Reading], before: Config) -> tuple[Reading, Changes, bool]:
+    """Return what is read, what it changes in ``before``, and whether that is nothing at all; not for the loop."""
     reading = read()
     config, changes = compare(before, reading.config)
-    return replace(reading, config=config), changes
+    return replace(reading, config=config), changes, config == before
 
 
 def _say(verdict: Verdict) -> None:

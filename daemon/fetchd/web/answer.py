@@ -43,7 +43,7 @@ class Sources:
     letters: Callable[[str], Sequence[Letter]]
     values: Callable[[Job], Sequence[tuple[str, str]]]
     redact: Callable[[Any], Any]
-    metrics: Callable[[str], tuple[str, bytes]]
+    metrics: Callable[[str], Awaitable[tuple[str, bytes]]]
 
 
 def text(status: int, words: str) -> Answer:

@@ -94,7 +94,7 @@ class Site:
         return self._api.ready()
 
     async def _measured(self, question: Question) -> Answer:
-        content_type, body = self._metrics(question.accept)
+        content_type, body = await self._metrics(question.accept)
         return Answer(200, content_type, [body])
 
     async def _status(self, _question: Question) -> Answer:
