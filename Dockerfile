@@ -20,12 +20,15 @@ RUN apt-get update \
 COPY requirements/runtime.txt requirements/
 # Wheels alone, each compared with its hash. From here on, no index is asked again.
 RUN pip download --require-hashes --only-binary :all: --requirement requirements/runtime.txt --dest /wheels
-RUN python -m venv /tools \
- && /tools/bin/pip install --no-index --find-links /wheels hatchling
+# hadolint ignore=DL3013
+RUN python -m venv --without-pip /tools \
+ && pip --python /tools/bin/python install --no-index --find-links /wheels hatchling
 COPY pyproject.toml README.md LICENSE ./
 COPY daemon daemon
 # What pyproject.toml wants and the lock does not have ends the build here. Neither pip nor the tools come along.
-RUN SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH} /tools/bin/pip wheel --no-index --no-deps --no-build-isolation --wheel-dir /wheels . \
+# hadolint ignore=DL3013
+RUN SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH} \
+    pip --python /tools/bin/python wheel --no-index --no-deps --no-build-isolation --wheel-dir /wheels . \
  && python -m venv --without-pip /opt/fetchd \
  && pip --python /opt/fetchd/bin/python install --no-index --find-links /wheels --no-compile fetchd \
  && PYTHONHASHSEED=0 python -m compileall -q -f --invalidation-mode unchecked-hash /opt/fetchd/lib
@@ -60,6 +63,6 @@ VOLUME /var/lib/fetchd
 EXPOSE 9475
 STOPSIGNAL SIGTERM
 # Longer than the ten seconds after which `fetchd status` itself says that the daemon does not answer.
-HEALTHCHECK --interval=30s --timeout=15s --start-period=60s --retries=3 CMD ["fetchd", "status", "--quiet"]
+HEALTHCHECK --interval=30s --timeout=15s --start-period=30s --retries=3 CMD ["fetchd", "status", "--quiet"]
 ENTRYPOINT ["/usr/bin/tini", "-s", "--", "fetchd"]
 CMD ["run"]

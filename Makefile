@@ -23,13 +23,22 @@ run: .venv/run.stamp ## Run the main job on embedded defaults, beside upstreams 
 
 test: setup ## Run the tests
 	$(BIN)/pytest -n 4 --dist loadscope
-	@echo "Heavier: make test-crash (200 kills), python -m benchmarks.outage, .throughput and .durable"
+	@echo "Heavier: make help; python -m benchmarks.outage, .throughput and .durable"
 
 test-crash: setup ## Kill the daemon 200 times at random instants and look for what is missing (5 minutes)
 	FETCHD_KILLS=200 $(BIN)/pytest tests/process/test_crash.py
 
+test-reload: setup ## Reload the daemon 500 times under load, every third time with findings (1 minute)
+	FETCHD_RELOADS=500 $(BIN)/pytest tests/process/test_reload.py -k under_load
+
 test-browser: setup ## Look at the page in a real browser; needs the Debian package chromium
 	FETCHD_BROWSER=1 $(BIN)/pytest tests/browser
+
+test-packages: setup ## Install the wheel with all that it needs from a package index, by pip and by pipx (2 minutes)
+	FETCHD_INDEX=1 $(BIN)/pytest tests/packages/test_index.py
+
+soak: setup ## Run the daemon among all misbehaviours, reload and kill it, follow its memory (6 minutes)
+	$(BIN)/python -m benchmarks.soak --for 5m
 
 check: setup ## Check format, lint, types and the directions of the rooms
 	$(BIN)/ruff format --check .
@@ -51,4 +60,4 @@ lock: setup ## Lock the requirements anew, with hashes and without addresses
 clean: ## Remove what setup and the tests made
 	rm -rf .venv .mypy_cache .ruff_cache .hypothesis dist
 
-.PHONY: help setup run test test-crash test-browser check generate lock clean
+.PHONY: help setup run test test-crash test-reload test-browser test-packages soak check generate lock clean

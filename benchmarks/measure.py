@@ -69,7 +69,7 @@ def running(folder: Path, config: str) -> Iterator[Daemon]:
     """Give a daemon that runs ``config`` and is ready; its state and its log are in ``folder``, which is made."""
     folder.mkdir()
     file, log = folder / "fetchd.toml", folder / "log"
-    file.write_text(f'[daemon]\nstate_dir = "state"\n\n[log]\nformat = "json"\n\n{config}')
+    file.write_text(f'[daemon]\nstate_dir = "state"\nlisten = "127.0.0.1:0"\n\n[log]\nformat = "json"\n\n{config}')
     with log.open("wb") as stderr, daemon(file, stderr) as process:
         found = Daemon(process.pid, log)
         end = time.monotonic() + START

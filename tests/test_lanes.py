@@ -208,3 +208,16 @@ def test_which_tries_are_known() -> None:
     assert [lane.knows(run) for run in ("0001", "0005", "0006")] == [False, True, True]
     lanes.settle(lane, delivery("0005"))
     assert [lane.knows(run) for run in ("0005", "0006")] == [False, True]
+
+
+def test_lanes_may_be_hurried() -> None:
+    """Somebody has mended a sink: what it is owed need not wait for minutes; others' waits stay as they are."""
+    lanes = Lanes()
+    owed(lanes, "mended", "other", "busy")
+    for lane in lanes.take_due(0.0):
+        if lane.job != "busy":
+            failed(lanes, lane, 300.0)
+    lanes.hurry({"mended", "busy", "unknown"}, 5.0)
+    assert lanes.wake() == 5.0
+    assert jobs_of(lanes.take_due(5.0)) == ["mended"]
+    assert lanes.wake() == 300.0

@@ -153,6 +153,7 @@ def _reloader(launch: Launch, engine: Engine, scheduler: Scheduler, notifier: No
     force = Force(engine.roster, scheduler, engine.runner.cancel, _followers(launch.log, engine, watching))
 
     def tell(verdict: Verdict) -> None:
+        engine.outbox.hurry({*verdict.changes.added, *verdict.changes.changed})
         watching.reloaded(verdict, reloader.config.jobs)
 
     reloader = Reloader(launch.source, launch.reading, force, notifier, [tell])

@@ -83,6 +83,7 @@ Times may have an offset and a format: `{last_success-5m}`, `{slot:%Y-%m-%d}`, `
 format they are RFC 3339 in UTC. `{{now}}` stands for the text `{now}` itself. Other braces stay as they are.
 """
 _PLAIN: Final = {"Duration": "duration", "Size": "size", "Secret": "text or [secret](#values)"}
+_UNTYPED: Final = {"start": "date and time", "end": "date and time"}
 _OPTIONAL: Final = "-"
 _REQUIRED: Final = "required"
 
@@ -159,7 +160,7 @@ def _type(item: Node, definitions: Node, key: str = "") -> str:
         return f"list of {_type(item['items'], definitions, key)}"
     if item.get("type") == "object":
         return _table_type(item, definitions)
-    return _plain(item)
+    return _plain(item, key)
 
 
 def _table_type(item: Node, definitions: Node) -> str:
@@ -167,9 +168,9 @@ def _table_type(item: Node, definitions: Node) -> str:
     return f"table of {_type(values, definitions)}" if values else "table"
 
 
-def _plain(item: Node) -> str:
+def _plain(item: Node, key: str) -> str:
     name = {"string": "text", "boolean": "true or false", "integer": "integer", "number": "number"}
-    kind = name.get(item.get("type", ""), "any value" if not item.get("description", "").startswith("A date") else "")
+    kind = name.get(item.get("type", ""), _UNTYPED.get(key, "any value"))
     least, most = item.get("minimum", item.get("exclusiveMinimum")), item.get("maximum")
     if least is not None and most is not None:
         above = "above " if "exclusiveMinimum" in item else ""

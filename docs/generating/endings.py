@@ -16,7 +16,8 @@ status page, the API and alerts use the same words.
 """
 SKIPPED: Final = """
 A slot for which there is no Run is counted with a reason of its own: in `fetchd_slots_skipped_total`, on the status
-page and, the first time in a row, in the log as `slot_skipped`. It says nothing of how the job fares, and it is no failure.
+page and, the first time in a row, in the log as `slot_skipped`. It says nothing of how the job fares, and it is no
+failure.
 """
 OF_SLOTS: Final = (
     Reason.OVERLAP,
@@ -45,7 +46,7 @@ REMEDIES: Final[Mapping[Reason, str]] = {
     Reason.CONNECT: "Is the host up, and its port open from here?",
     Reason.TLS: "The message says which: expired, another host's, unknown CA, or your own certificate was refused.",
     Reason.TIMEOUT_CONNECT: "The host, or a firewall before it, does not answer. Raise `timeout.connect` if it is far.",
-    Reason.TIMEOUT_READ: "The server took the request and fell silent. Raise `timeout.read` or `deadline` if it is slow.",
+    Reason.TIMEOUT_READ: "The server fell silent. Raise `timeout.read` or `deadline` if it is slow.",
     Reason.TIMEOUT_WRITE: "The server does not read. Raise `timeout.write` if the body is large.",
     Reason.TIMEOUT_POOL: "Too many exchanges with the host at once: see `max_concurrent` in `[hosts]`.",
     Reason.PROTOCOL: "What came is no HTTP, or it ended in the middle. A proxy on the way is a frequent cause.",

@@ -65,8 +65,8 @@ READ: Final[Mapping[str, str]] = {
 }
 COMMAND: Final = f"""
 A command finds the body on its standard input. Exit status 0 says that it took the result. {EX_DATAERR} (`EX_DATAERR`)
-says that this result will never do: the delivery becomes a dead letter at once. Any other is tried again. What it prints is
-logged as `command_output`. It is killed, with all that it started, when its time is over.
+says that this result will never do: the delivery becomes a dead letter at once. Any other is tried again. What it
+prints is logged as `command_output`. It is killed, with all that it started, when its time is over.
 """
 _AT: Final = datetime(2026, 1, 1, tzinfo=UTC)
 

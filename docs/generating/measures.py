@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
-
-from prometheus_client import Metric
-from prometheus_client.parser import text_string_to_metric_families
 
 from docs.generating.markdown import code, document, table
 from fetchd.errors import Reason
@@ -21,16 +20,29 @@ from fetchd.sinks.file import FileOptions
 from fetchd.store import Memory
 
 INTRODUCTION: Final = """
-`/metrics` at `daemon.listen` answers in the text format of Prometheus, or as OpenMetrics if that is asked for. Labels
-are names of jobs, sinks and notifiers, never addresses. Counts begin at 0 with the process. What `outcome` and `reason`
-may be: [Outcomes and reasons](outcomes.md). `result` is `delivered`, `failed` or `dead` of a delivery, `sent`, `failed`
-or `dead` of a notification, `sent` or `failed` of a ping.
+`/metrics` at `daemon.listen` answers in the text format of Prometheus. Labels are names of jobs, sinks and notifiers,
+never addresses. Counts begin at 0 with the process. What `outcome` and `reason` may be:
+[Outcomes and reasons](outcomes.md). `result` is `delivered`, `failed` or `dead` of a delivery, `sent`, `failed` or `dead`
+of a notification, `sent` or `failed` of a ping.
 
 [Prometheus and Grafana](../how-to/prometheus.md) shows how to scrape them and what to alert on.
 """
 _OURS: Final = "fetchd_"
 _JOB: Final = "rates"
 _BEGAN: Final = datetime(2026, 1, 1, tzinfo=UTC)
+_LINE: Final = re.compile(
+    r"# (?P<what>HELP|TYPE) (?P<name>\S+) (?P<words>.*)|(?P<sample>\w+)(?:\{(?P<labels>.*)\})? \S+"
+)
+
+
+@dataclass
+class Family:
+    """What is exposed of one metric."""
+
+    name: str
+    words: str = ""
+    kind: str = ""
+    labels: set[str] = field(default_factory=set)
 
 
 def page() -> str:
@@ -39,17 +51,11 @@ def page() -> str:
     heads = ("Metric", "Type", "Labels", "What it is")
     ours = [family for family in families if family.name.startswith(_OURS)]
     others = [family for family in families if not family.name.startswith(_OURS)]
-    return document(
-        "Metrics",
-        INTRODUCTION,
-        table(heads, _rows(ours)),
-        "## Of the process",
-        "These come from the client library.",
-        table(heads, _rows(others)),
-    )
+    parts = [INTRODUCTION, table(heads, _rows(ours)), "## Of the process", table(heads, _rows(others))]
+    return document("Metrics", *parts)
 
 
-async def _families() -> list[Metric]:
+async def _families() -> list[Family]:
     readings = Readings(
         recall=lambda _: Memory(),
         overdue=lambda _: False,
@@ -61,16 +67,32 @@ async def _families() -> list[Metric]:
         store_writable=lambda: True,
         reload=lambda: (True, 0.0),
     )
-    _, text = await Exposition(_told(), readings).render("")
-    return list(text_string_to_metric_families(text.decode()))
+    _, pieces = await Exposition(_told(), readings).render()
+    return list(_read(b"".join(pieces).decode()))
+
+
+def _read(text: str) -> Iterator[Family]:
+    family: Family | None = None
+    for line in map(_LINE.fullmatch, text.splitlines()):
+        assert line is not None
+        if line["what"] == "HELP":
+            if family is not None:
+                yield family
+            family = Family(line["name"], line["words"])
+        assert family is not None
+        if line["what"] == "TYPE":
+            family.kind = line["words"]
+        elif line["sample"]:
+            family.labels |= set(re.findall(r'(\w+)="', line["labels"] or "")) - {"le"}
+    if family is not None:
+        yield family
 
 
 def _told() -> Metrics:
     """Return counts in which each series is there that there can be."""
     metrics = Metrics()
     sinks = (FileOptions(kind="file", path="rates.json"),)
-    job = Job(name=_JOB, url=Secret("http://upstream.example.com/"), sinks=sinks)
-    metrics.replace([job])
+    metrics.replace([Job(name=_JOB, url=Secret("http://upstream.example.com/"), sinks=sinks)])
     metrics.finished(Report(Run("", _JOB, _BEGAN), Outcome.SUCCEEDED, started=_BEGAN))
     metrics.skipped(_JOB, _BEGAN, Reason.OVERLAP)
     metrics.missed(_JOB, 1)
@@ -84,9 +106,7 @@ def _order(label: str) -> tuple[bool, str]:
     return label not in {"job", "sink", "notifier"}, label
 
 
-def _rows(families: list[Metric]) -> Iterator[tuple[str, ...]]:
+def _rows(families: list[Family]) -> Iterator[tuple[str, ...]]:
     for family in sorted(families, key=lambda family: family.name):
-        labels = {label for sample in family.samples for label in sample.labels} - {"le"}
-        name = f"{family.name}_total" if family.type == "counter" else family.name
-        shown = ", ".join(code(label) for label in sorted(labels, key=_order)) or "-"
-        yield code(name), family.type, shown, family.documentation
+        shown = ", ".join(code(label) for label in sorted(family.labels, key=_order)) or "-"
+        yield code(family.name), family.kind, shown, family.words

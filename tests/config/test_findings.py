@@ -111,8 +111,8 @@ JOBS = [
     (f'{JOB}timeout = "40s"\n', ["3: jobs.a.timeout: is longer than the deadline, 30s"]),
     (f'{JOB}timeout = {{ read = "40s" }}\n', ["3: jobs.a.timeout.read: is longer than the deadline, 30s"]),
     (f'{JOB}interval = "5s"\ntimeout = "6s"\n', ["4: jobs.a.timeout: is longer than the deadline, 5s"]),
-    (f'{JOB}body = "x"\n', ['3: jobs.a.body: a body needs method = "POST" or "PUT"']),
-    (f'{JOB}method = "HEAD"\nform = {{ a = "b" }}\n', ['4: jobs.a.form: a body needs method = "POST" or "PUT"']),
+    (f'{JOB}body = "x"\n', ['3: jobs.a.body: a body needs a method, such as method = "POST"']),
+    (f'{JOB}method = "HEAD"\nform = {{ a = "b" }}\n', ['4: jobs.a.form: a body needs a method, such as method = "POST"']),
     (
         f'{JOB}method = "PUT"\nbody = "x"\njson = 1\n',
         ["5: jobs.a.json: only one body can be sent, and body is one"],

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from tests.image.engine import Engine, build_arguments
 
@@ -38,26 +37,3 @@ def build(engine: Engine, context: Path, base: str, name: str) -> str:
         timeout=300,
     )
     return str(engine.inspect("image", name)["Id"])
-
-
-def layers(engine: Engine, name: str) -> list[str]:
-    """Return the digests of the image's layers."""
-    digests: list[str] = engine.inspect("image", name)["RootFS"]["Layers"]
-    return digests
-
-
-def size(engine: Engine, name: str, base: str) -> tuple[float, float]:
-    """Return the size of the image, and what of it is ours, in MB."""
-    whole, below = (engine.inspect("image", each)["Size"] / 1e6 for each in (name, base))
-    return whole, whole - below
-
-
-def configuration(engine: Engine, name: str) -> dict[str, Any]:
-    """Return what the image says of how it is run."""
-    found: dict[str, Any] = engine.inspect("image", name)["Config"]
-    return found
-
-
-def locked(context: Path) -> set[str]:
-    """Return the names in the lock of ``context``."""
-    return set(re.findall(r"^([a-z0-9-]+)==", (context / "requirements/runtime.txt").read_text(), re.MULTILINE))

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from tests.image.engine import Engine
+from tests.image.engine import Engine, said
 
 MEMORY: Final = "96m"
 HARDENED: Final = (
@@ -54,7 +54,7 @@ class Container:
     def __init__(self, place: Place, name: str, *options: str) -> None:
         self.name = name
         self._engine = place.engine
-        self._command = place.command("--detach", f"--name={name}", *options)
+        self._command = place.command("--detach", f"--name={name}", *options, arguments=["run"])
 
     def __enter__(self) -> Self:
         self._engine.call(*self._command)
@@ -74,8 +74,11 @@ class Container:
     @property
     def health(self) -> str:
         """What its health checks have come to."""
-        state = self.state
-        return str((state.get("Health") or state.get("Healthcheck") or {}).get("Status"))
+        return str(self.state["Health"]["Status"])
+
+    def last_health_check(self) -> str:
+        """Return what the last health check has said."""
+        return str(self.state["Health"]["Log"][-1]["Output"])
 
     def check_health(self) -> int:
         """Have its health check run once, as the engine does on its own; return the exit status."""
@@ -87,7 +90,7 @@ class Container:
 
     def text(self) -> str:
         """Return what it has logged."""
-        return self._engine.call("podman", "logs", self.name).stdout
+        return said(self._engine.call("podman", "logs", self.name))
 
     def lines(self, event: str, **fields: Any) -> list[dict[str, Any]]:
         """Return the lines of ``event`` in its log, with these values."""
@@ -132,8 +135,11 @@ class Inside:
 
     def processes(self) -> dict[int, tuple[str, int]]:
         """Return the state and the parent of each process in the first one's PID namespace."""
-        found = {}
-        namespace = os.readlink(f"/proc/{self.first}/ns/pid")
+        found: dict[int, tuple[str, int]] = {}
+        try:
+            namespace = os.readlink(f"/proc/{self.first}/ns/pid")
+        except OSError:  # the container has ended
+            return found
         for entry in Path("/proc").iterdir():
             with contextlib.suppress(OSError):
                 if entry.name.isdigit() and os.readlink(entry / "ns/pid") == namespace:

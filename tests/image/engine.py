@@ -26,17 +26,17 @@ PACKAGES: Final[Mapping[str, str]] = {
     "nsenter": "util-linux",
 }
 """The programs that are needed, each with the Debian package that has it."""
-MOST_FILES: Final = 4096
-"""Open files that a container may have; it cannot be more than this process may have."""
+MOST: Final = 4096
+"""Open files, and processes, that a container may have; it cannot be more than this process may have."""
 
 STORAGE: Final = """
 [storage]
-driver = ""
+driver = "{driver}"
 graphroot = "{folder}/graph"
 runroot = "{folder}/run"
 """
 REGISTRIES: Final = """
-unqualified-search-registries = {registries}
+unqualified-search-registries = []
 short-name-mode = "disabled"
 [aliases]
 "python" = "{python}"
@@ -49,7 +49,7 @@ lock_type = "file"
 runtime = "runc"
 tmp_dir = "{folder}/libpod"
 [containers]
-default_ulimits = ["nofile={files}:{files}"]
+default_ulimits = ["nofile={files}:{files}", "nproc={processes}:{processes}"]
 log_driver = "k8s-file"
 """
 
@@ -64,26 +64,28 @@ class Engine:
     def __init__(self, folder: Path, *, python: str = "localhost/python") -> None:
         self.folder = folder
         self.cgroup = f"/fetchd-image-{os.getpid()}"
-        (folder / "cwd").mkdir()  # conmon leaves a file where it was started
-        files = min(MOST_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+        (folder / "cwd").mkdir(exist_ok=True)  # conmon leaves a file where it was started
+        files, processes = _most(resource.RLIMIT_NOFILE), _most(resource.RLIMIT_NPROC)
         texts = {"STORAGE_CONF": STORAGE, "REGISTRIES_CONF": REGISTRIES, "CONF": ENGINE}
         self._environment = {**os.environ, "TMPDIR": str(folder)}
+        # Where the folder itself is an overlay, as in a container, it cannot carry another one.
+        driver = "vfs" if _file_system(folder) == "overlay" else "overlay"
         for name, text in texts.items():
             path = folder / f"{name.lower()}.conf"
-            path.write_text(text.format(folder=folder, python=python, files=files, registries="[]"))
+            path.write_text(text.format(folder=folder, driver=driver, python=python, files=files, processes=processes))
             self._environment[f"CONTAINERS_{name}"] = str(path)
 
     def call(self, *command: str, timeout: float = 60.0, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Call a program to its end, with both its outputs in one.
+        """Call a program to its end.
 
         Raises:
             EngineError: it failed, unless that is to be judged by the caller, or took too long.
         """
         process = subprocess.Popen(
-            command,
+            _quiet(command),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stderr=subprocess.PIPE,
             text=True,
             errors="replace",
             cwd=self.folder / "cwd",
@@ -91,15 +93,26 @@ class Engine:
             start_new_session=True,
         )
         try:
-            output, _ = process.communicate(timeout=timeout)
+            output, errors = process.communicate(timeout=timeout)
         except BaseException as error:
             _end_group(process)
             if isinstance(error, subprocess.TimeoutExpired):
                 raise EngineError(f"{' '.join(command[:3])} took longer than {timeout:g} s") from None
             raise
         if check and process.returncode:
-            raise EngineError(f"{' '.join(command[:3])} exited with {process.returncode}:\n{output[-3000:]}")
-        return subprocess.CompletedProcess(command, process.returncode, output, "")
+            raise EngineError(f"{' '.join(command[:3])} exited with {process.returncode}:\n{(output + errors)[-3000:]}")
+        return subprocess.CompletedProcess(command, process.returncode, output, errors)
+
+    def begin(self, *command: str) -> subprocess.Popen[bytes]:
+        """Begin to call a program; what it says is not of interest, and leaving its context waits for its end."""
+        return subprocess.Popen(
+            _quiet(command),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd=self.folder / "cwd",
+            env=self._environment,
+        )
 
     def inspect(self, kind: str, name: str) -> dict[str, Any]:
         """Return what podman knows of the image or container called ``name``."""
@@ -139,6 +152,28 @@ def build_arguments(values: Mapping[str, str]) -> Sequence[str]:
     proxies = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
     named = {**values, **{name: os.environ[name] for name in proxies if os.environ.get(name)}}
     return [part for name, value in named.items() for part in ("--build-arg", f"{name}={value}")]
+
+
+def said(process: subprocess.CompletedProcess[str]) -> str:
+    """Return all that a program has said."""
+    return process.stdout + process.stderr
+
+
+def _quiet(command: Sequence[str]) -> list[str]:
+    """Have podman not complain of each health check that no systemd is there to time it."""
+    return [*command[:1], "--log-level=fatal", *command[1:]] if command[0] == "podman" else [*command]
+
+
+def _most(limit: int) -> int:
+    allowed = resource.getrlimit(limit)[1]
+    return MOST if allowed == resource.RLIM_INFINITY else min(MOST, allowed)
+
+
+def _file_system(folder: Path) -> str:
+    """Return the kind of file system that ``folder`` is on."""
+    mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
+    holding = [(place, kind) for place, kind in mounts if folder.is_relative_to(place)]
+    return max(holding, key=lambda mount: len(mount[0]))[1]
 
 
 def _end_group(process: subprocess.Popen[str]) -> None:

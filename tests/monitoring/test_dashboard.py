@@ -70,8 +70,8 @@ def wrong(selector: Selector) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize(("source", "expression"), expressions())
-def test_what_is_asked_for_is_told(source: str, expression: str) -> None:
+@pytest.mark.parametrize("expression", [pytest.param(text, id=source) for source, text in expressions()])
+def test_what_is_asked_for_is_told(expression: str) -> None:
     """Each name, label and word of a label is one of the contract; rates are of counters alone."""
     asked = read(expression)
     assert asked.selectors
@@ -115,9 +115,7 @@ def test_panels_are_whole() -> None:
     taken: set[tuple[int, int]] = set()
     for panel in panels:
         where = panel["gridPos"]
-        cells = {
-            (where["x"] + across, where["y"] + down) for across in range(where["w"]) for down in range(where["h"])
-        }
+        cells = {(where["x"] + across, where["y"] + down) for across in range(where["w"]) for down in range(where["h"])}
         assert not cells & taken, panel["title"]
         assert max(across for across, _ in cells) < 24, panel["title"]
         taken |= cells

@@ -153,7 +153,7 @@ def test_the_status_is_a_health_check(tmp_path: Path, upstream: UpstreamProcess)
             assert ask(daemon, "status", "-q") == (1, "", "the daemon is stopping\n")
             assert ask(daemon, "trigger", "a") == (75, "", "the daemon is stopping\n")
             assert ask(daemon, "pause", "a")[0] == 75
-            assert ask(daemon, "reload") == (1, "", "nothing was changed: the daemon is stopping\n")
+            assert ask(daemon, "reload") == (75, "", "the daemon is stopping\n")
             assert daemon.wait() == 0
         assert ask(daemon, "status", "-q")[0] == 69
         assert not (daemon.state / "control.sock").exists()
@@ -162,14 +162,19 @@ def test_the_status_is_a_health_check(tmp_path: Path, upstream: UpstreamProcess)
 def test_what_is_owed_to_a_removed_job_is_listed(tmp_path: Path, upstream: UpstreamProcess) -> None:
     """It is not lost by a reload: when the job is back, it is delivered."""
     ok = upstream.url("ok")
-    fails = 'sinks = [{ kind = "command", argv = ["test", "-e", "go"] }]'
+    fails = f'sinks = [{{ kind = "command", argv = ["test", "-e", "{tmp_path}/go"] }}]'
     keep = job("keep", ok)
     with Daemon(tmp_path, keep + job("gone", ok, f'interval = "1d"\n{fails}')) as daemon:
         assert ask(daemon, "trigger", "gone")[0] == 1
+        gone = daemon.config.read_text()
         daemon.write(keep)
         assert ask(daemon, "reload")[0] == 0
         code, out, _ = ask(daemon, "status")
         assert (code, out.splitlines()[-1]) == (0, "owed to a sink that the configuration has no more: gone command, 1")
+        (tmp_path / "go").touch()
+        daemon.config.write_text(gone)
+        assert ask(daemon, "reload")[0] == 0
+        daemon.wait_for("delivery_recovered", job="gone")
         assert daemon.stop() == 0
 
 

@@ -221,7 +221,9 @@ def test_the_version_has_one_source() -> None:
     assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dynamic"] == ["version"]
 
 
-@pytest.mark.parametrize("verb", ["run", "check", "once", "explain", "schema", "demo"])
+@pytest.mark.parametrize(
+    "verb", ["run", "check", "once", "explain", "schema", "demo", "status", "trigger", "pause", "resume", "reload"]
+)
 def test_each_verb_explains_itself(verb: str) -> None:
     """``--help`` works without a configuration, and names the verb's exit statuses or purpose."""
     done = fetchd(verb, "--help", folder=ROOT)

@@ -34,9 +34,9 @@ def job(name: str, **keys: Any) -> Job:
     return Job(name=name, **{"url": Secret(f"http://upstream.test/{name}"), "interval": "1m"} | keys)
 
 
-async def up(accept: str) -> tuple[str, bytes]:
+async def up() -> tuple[str, Sequence[bytes]]:
     """Return metrics of one line."""
-    return "text/plain; version=0.0.4", b"up 1\n"
+    return "text/plain; version=0.0.4", [b"up 1\n"]
 
 
 @dataclass
@@ -54,7 +54,7 @@ class House:
     secrets: Sequence[str] = ()
     late: float = 0.0
     unwritable: str = ""
-    metrics: Callable[[str], Awaitable[tuple[str, bytes]]] = up
+    metrics: Callable[[], Awaitable[tuple[str, Sequence[bytes]]]] = up
 
     def __post_init__(self) -> None:
         known = Known(self.store.note, {})

@@ -75,14 +75,13 @@ async def test_the_probes_follow_the_verdict() -> None:
         assert await client.text("/healthz") == "ok\n"
 
 
-async def test_metrics_are_negotiated_by_whoever_makes_them() -> None:
-    """The page only carries them."""
+async def test_metrics_come_as_they_are_made() -> None:
+    """The server adds nothing to the text and its type."""
 
-    async def negotiated(accept: str) -> tuple[str, bytes]:
-        return "text/x-metrics; of=them", accept.encode()
+    async def made() -> tuple[str, list[bytes]]:
+        return "text/x-metrics; of=them", [b"one 1\n", b"two 2\n"]
 
-    house = House({"a": job("a")}, metrics=negotiated)
-    async with house.served() as client:
-        response = await client.get("/metrics", headers={"Accept": "application/openmetrics-text"})
-    assert response.headers["Content-Type"] == "text/x-metrics; of=them"
-    assert await response.text() == "application/openmetrics-text"
+    async with House({"a": job("a")}, metrics=made).served() as client:
+        response = await client.get("/metrics")
+        assert response.headers["Content-Type"] == "text/x-metrics; of=them"
+        assert await response.text() == "one 1\ntwo 2\n"

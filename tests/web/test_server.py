@@ -152,7 +152,7 @@ async def test_the_end_waits_for_nobody() -> None:
 async def test_a_defect_is_told_to_the_log_alone() -> None:
     """The client learns that there is one, not where."""
 
-    async def defect(accept: str) -> tuple[str, bytes]:
+    async def defect() -> tuple[str, list[bytes]]:
         raise ZeroDivisionError("inner workings")
 
     with capture_logs() as lines:

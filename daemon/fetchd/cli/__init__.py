@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from fetchd import __version__
-from fetchd.cli import completion, control, daemon, past
+from fetchd.cli import completion, control, daemon, importing, past
 from fetchd.cli.shared import open_standard_streams
 
 __all__ = ["main"]
@@ -23,5 +23,6 @@ for verb in (
     *(control.status, control.trigger, control.pause, control.resume, control.reload),
     *(past.history, past.dead),
     completion.completion,
+    importing.importing,
 ):
     main.add_command(verb)

@@ -31,8 +31,6 @@ log = structlog.get_logger()
 TELL_EVERY: Final = 0.5
 """Seconds between two words on how far a Run has come."""
 
-_STOPPING: Final = "the daemon is stopping"
-
 T = TypeVar("T")
 
 
@@ -116,6 +114,7 @@ class Verbs:
 
     async def pause(self, request: Mapping[str, Any], reply: Reply) -> int:
         """Leave out the slots of ``jobs``, or of all, until they are resumed, over restarts too."""
+        self._refuse_unless_running()
         names, others = self._to_switch(request, paused=True)
         for name in names:
             self._inside.store.pause(name, True)
@@ -129,6 +128,7 @@ class Verbs:
 
     async def resume(self, request: Mapping[str, Any], reply: Reply) -> int:
         """Run ``jobs``, or all, again at their slots; one that backs off keeps its own rhythm again."""
+        self._refuse_unless_running()
         names, others = self._to_switch(request, paused=False)
         for name in (*names, *others):
             self._inside.store.forgive(name)
@@ -145,6 +145,7 @@ class Verbs:
 
     async def reload(self, _request: Mapping[str, Any], reply: Reply) -> int:
         """Read the configuration again. 0 if it is in force, with or without changes."""
+        self._refuse_unless_running()
         verdict = await self._owned(self._inside.reloader.reload(Why.VERB))
         show = reply.out if verdict.applied else reply.err
         for line in verdict.lines():
@@ -155,8 +156,7 @@ class Verbs:
 
     async def _run(self, name: str, reply: Reply) -> Report | None:
         """Run a job and return how that ended; None if there was no Run, or it does not end."""
-        if self._inside.health.stage is Stage.STOPPING:
-            raise AskedError(_STOPPING, EXIT_BUSY)
+        self._refuse_unless_running()
         if self._inside.runner.progress(name) is not None:
             return None
         (name,) = self._named([name])  # while it was waited for, it may have been removed
@@ -174,8 +174,6 @@ class Verbs:
 
     def _to_switch(self, request: Mapping[str, Any], *, paused: bool) -> tuple[list[str], list[str]]:
         """Return the jobs that a request names: those to be paused, or resumed, and those that are so already."""
-        if self._inside.health.stage is Stage.STOPPING:
-            raise AskedError(_STOPPING, EXIT_BUSY)
         names = list(self._inside.roster.jobs) if request.get("all") else self._named(request.get("jobs"))
         already = [name for name in names if self._inside.store.recall(name).paused == paused]
         return [name for name in names if name not in set(already)], already
@@ -209,6 +207,12 @@ class Verbs:
                 hint = f'; did you mean "{near[0]}"?' if near else ""
                 raise AskedError(f"there is no job {name} in the running configuration{hint}", EXIT_CONFIG)
         return list(dict.fromkeys(names))
+
+    def _refuse_unless_running(self) -> None:
+        """Change nothing before the jobs are armed, nor once they are drained."""
+        stage = self._inside.health.stage
+        if stage is not Stage.RUNNING:
+            raise AskedError(f"the daemon is {stage}", EXIT_BUSY)
 
     async def _owned(self, act: Coroutine[Any, Any, T]) -> T:
         return await asyncio.shield(self._own(act))

@@ -58,6 +58,7 @@ sinks = [
 _CONFIG: Final = """\
 [daemon]
 state_dir = "state"
+listen = "127.0.0.1:0"
 shutdown_grace = "2s"
 
 [log]

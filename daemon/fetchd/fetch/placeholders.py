@@ -81,6 +81,11 @@ def around(text: str) -> list[str]:
     return [*pieces, text[end:]]
 
 
+def escaped(text: str) -> str:
+    """Return ``text`` as a job has to have it for `fill` to make just that of it, whatever stands in braces."""
+    return _PLACEHOLDER.sub(lambda match: f"{{{match[0]}}}", text)
+
+
 def fill(text: str, known: Known, *, quoted: bool = False) -> str:
     """Return ``text`` with each placeholder replaced, ``quoted`` as a URL needs it; other braces stay as they are.
 

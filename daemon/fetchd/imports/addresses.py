@@ -6,11 +6,12 @@ import re
 from typing import Final
 from urllib.parse import quote, unquote
 
-from fetchd.imports.marks import OPEN, around, known
+from fetchd.imports.marks import OPEN, around
 from fetchd.imports.wanted import Wanted
 
 _PARTS: Final = re.compile(
-    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<authority>[^/?#]*)(?P<path>[^?#]*)(?P<query>\?[^#]*)?(?:#.*)?", re.DOTALL
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<authority>[^/?#]*)(?P<path>[^?#]*)(?P<query>\?[^#]*)?(?:#.*)?",
+    re.DOTALL,
 )
 _ENCODED_IN_PATHS: Final = re.compile('["<>`{}]')
 _ENCODED_IN_QUERIES: Final = re.compile('["<>]|[^\x00-\x7f]+')
@@ -26,6 +27,7 @@ def address(written: str, wanted: Wanted) -> str:
         written = f"http://{written}"
     match = _PARTS.fullmatch(written)
     if match is None or OPEN in match["scheme"]:
+        wanted.note('the variable that the URL begins with has to hold "http://" or "https://" too')
         return written.partition("#")[0]
     scheme = match["scheme"].lower()
     if scheme not in {"http", "https"}:
@@ -76,8 +78,7 @@ def host_of(url: str) -> str:
 def path_of(url: str) -> str:
     """Return the path of ``url``; of one that begins with a variable, what follows that."""
     match = _PARTS.fullmatch(url)
-    text = match["path"] if match else url.partition("?")[0]
-    return known(text, {}) if match else re.sub(r"^[^/]*", "", text)
+    return match["path"] if match else re.sub(r"^[^/]*", "", url.partition("?")[0])
 
 
 def _path(path: str, wanted: Wanted) -> str:

@@ -16,9 +16,9 @@ from fetchd.imports.curl_options import (
     Said,
     requests,
 )
-from fetchd.imports.data import OPTIONS, Data, encoded, joined, placed
+from fetchd.imports.data import OPTIONS, Data, appended, encoded, joined, placed
 from fetchd.imports.globs import GlobError, expanded, numbered
-from fetchd.imports.marks import OPEN, around, variables
+from fetchd.imports.marks import CLOSE, OPEN, around, variables
 from fetchd.imports.sinks import file_sink, remote_name
 from fetchd.imports.wanted import Surroundings, Wanted
 
@@ -88,35 +88,32 @@ def _one(url: str, said: Said, around: Surroundings) -> Wanted:
 def _judged(said: Said, wanted: Wanted) -> None:
     """Say of each option that a job has no key for what becomes of it."""
     for name, _ in said.given:
-        bare = name.removeprefix("no-")
         if name in NOTED or name in NOTED_WITH_VALUE:
             wanted.note(f"--{name}: {NOTED.get(name) or NOTED_WITH_VALUE[name]}")
         elif name in BLOCKING_WITH_VALUE or name in BLOCKING:
             wanted.block(f"--{name} has no counterpart")
-        elif name.startswith("no-") and bare in BLOCKING:
-            continue
     for option in said.unknown:
         wanted.block(f"{option} is not an option that is known")
 
 
 def _headers(said: Said, wanted: Wanted) -> None:
     if (agent := said.last("user-agent")) is not None:
-        _header(f"User-Agent: {agent}" if agent else "User-Agent:", wanted)
+        take_header(f"User-Agent: {agent}" if agent else "User-Agent:", wanted)
     if (referer := said.last("referer")) is not None:
         address_alone = referer.partition(";auto")[0]
         if address_alone != referer:
             wanted.note("--referer: a redirect sets no Referer of its own")
         if address_alone:
-            _header(f"Referer: {address_alone}", wanted)
+            take_header(f"Referer: {address_alone}", wanted)
     if (part := said.last("range")) is not None:
-        _header(f"Range: bytes={part}", wanted)
+        take_header(f"Range: bytes={part}", wanted)
     own: set[str] = set()
     for _, header in said.all("header"):
         name = re.split("[:;]", header, maxsplit=1)[0].strip().lower()
         if name not in own:  # the user's own replace those that other options set
             wanted.headers = [pair for pair in wanted.headers if pair[0].lower() != name]
             own.add(name)
-        _header(header, wanted)
+        take_header(header, wanted)
     _cookies(said, wanted)
 
 
@@ -129,7 +126,7 @@ def _cookies(said: Said, wanted: Wanted) -> None:
         wanted.headers.append(("Cookie", ";".join(texts)))
 
 
-def _header(header: str, wanted: Wanted) -> None:
+def take_header(header: str, wanted: Wanted) -> None:
     """Take a header as ``-H`` names it: ``Name: value``, ``Name;`` for an empty one, ``Name:`` to remove it."""
     if header.startswith("@"):
         wanted.block("--header: the headers of a file are not read")
@@ -142,21 +139,27 @@ def _header(header: str, wanted: Wanted) -> None:
             wanted.note("a header without a colon is not sent, by curl neither")
             return
     elif not value:
-        _removed(name.lower(), wanted)
+        _removed(name, wanted)
         return
     if OPEN in name:
         wanted.block("a variable stands in the name of a header")
     elif name.lower() in _FRAMING:
         wanted.note(f"the header {name} is set by fetchd itself")
-    elif not value.isprintable() or any(letter > "\xff" for letter in value.replace(OPEN, "")):
+    elif not _fit(value):
         wanted.block(f"the header {name} holds what a job's header cannot")
     else:
         wanted.headers.append((name, value))
 
 
+def _fit(value: str) -> bool:
+    """Return whether a job's header can hold ``value``, apart from its variables."""
+    plain = value.replace(OPEN, "").replace(CLOSE, "")
+    return all(letter.isprintable() and letter <= "\xff" for letter in plain)
+
+
 def _removed(name: str, wanted: Wanted) -> None:
-    wanted.removed.add(name)
-    if name in {"accept", "user-agent", "host"}:
+    wanted.removed.add(name.lower())
+    if name.lower() in {"accept", "user-agent", "host"}:
         wanted.note(f"the header {name} cannot be left out: fetchd sends one")
 
 
@@ -207,12 +210,14 @@ def _content_type(said: Said, wanted: Wanted) -> None:
 
 
 def _url(url: str, said: Said, data: Data | None, wanted: Wanted) -> None:
-    further = [value[1:] if value.startswith("+") else _query_piece(value, wanted) for _, value in said.all("url-query")]
+    further = [
+        value[1:] if value.startswith("+") else _query_piece(value, wanted) for _, value in said.all("url-query")
+    ]
     if data is not None and said.has("get"):
         if further:
             wanted.block("--url-query beside --get: the versions of curl differ on what they send")
         further = [data.text]
-    wanted.url = address(with_query(url, "&".join(further)), wanted)
+    wanted.url = address(with_query(url, appended("&".join(further))), wanted)
     socket = said.last("unix-socket")
     if socket is not None:
         wanted.url = at_socket(wanted.url, socket, wanted)
@@ -320,6 +325,7 @@ def _limits(said: Said, wanted: Wanted) -> None:
         wanted.deadline = wanted.silence = seconds(text, "--max-time", wanted)
     if (text := said.last("connect-timeout")) is not None:
         wanted.connect = seconds(text, "--connect-timeout", wanted)
+    wanted.connect = wanted.connect or wanted.deadline
     if (text := said.last("max-filesize")) is not None:
         size = whole_number(text, "--max-filesize", wanted, LARGEST_BODY)
         if size:
@@ -361,5 +367,3 @@ def _retries(said: Said, wanted: Wanted) -> None:
         wanted.keys["retry"] = retry
     if wanted.deadline is not None:
         wanted.note("--max-time: the deadline bounds all attempts together, not each of them")
-
-

@@ -6,84 +6,52 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-SHORT: Final = {
-    "0": "http1.0",
-    "1": "tlsv1",
-    "2": "sslv2",
-    "3": "sslv3",
-    "4": "ipv4",
-    "6": "ipv6",
-    "a": "append",
-    "A": "user-agent",
-    "b": "cookie",
-    "B": "use-ascii",
-    "c": "cookie-jar",
-    "C": "continue-at",
-    "d": "data",
-    "D": "dump-header",
-    "e": "referer",
-    "E": "cert",
-    "f": "fail",
-    "F": "form",
-    "g": "globoff",
-    "G": "get",
-    "h": "help",
-    "H": "header",
-    "i": "include",
-    "I": "head",
-    "j": "junk-session-cookies",
-    "J": "remote-header-name",
-    "k": "insecure",
-    "K": "config",
-    "l": "list-only",
-    "L": "location",
-    "m": "max-time",
-    "M": "manual",
-    "n": "netrc",
-    "N": "no-buffer",
-    "o": "output",
-    "O": "remote-name",
-    "p": "proxytunnel",
-    "P": "ftp-port",
-    "q": "disable",
-    "Q": "quote",
-    "r": "range",
-    "R": "remote-time",
-    "s": "silent",
-    "S": "show-error",
-    "t": "telnet-option",
-    "T": "upload-file",
-    "u": "user",
-    "U": "proxy-user",
-    "v": "verbose",
-    "V": "version",
-    "w": "write-out",
-    "x": "proxy",
-    "X": "request",
-    "y": "speed-time",
-    "Y": "speed-limit",
-    "z": "time-cond",
-    "Z": "parallel",
-    "#": "progress-bar",
-    ":": "next",
-}
 
-USED: Final = frozenset(
-    ["anyauth", "basic", "digest", "fail", "get", "globoff", "head", "insecure", "ipv4", "ipv6", "location", "location-trusted", "next", "remote-name", "remote-name-all", "retry-all-errors"]
+def words(text: str) -> frozenset[str]:
+    """Return the words of ``text``."""
+    return frozenset(text.split())
+
+
+def named(text: str) -> dict[str, str]:
+    """Return what the pairs in ``text``, such as ``a=append``, say by their first parts."""
+    return dict(pair.split("=", 1) for pair in text.split())
+
+
+SHORT: Final = named(
+    "0=http1.0 1=tlsv1 2=sslv2 3=sslv3 4=ipv4 6=ipv6 a=append A=user-agent b=cookie B=use-ascii c=cookie-jar "
+    "C=continue-at d=data D=dump-header e=referer E=cert f=fail F=form g=globoff G=get h=help H=header "
+    "i=include I=head j=junk-session-cookies J=remote-header-name k=insecure K=config l=list-only L=location "
+    "m=max-time M=manual n=netrc N=no-buffer o=output O=remote-name p=proxytunnel P=ftp-port q=disable "
+    "Q=quote r=range R=remote-time s=silent S=show-error t=telnet-option T=upload-file u=user U=proxy-user "
+    "v=verbose V=version w=write-out x=proxy X=request y=speed-time Y=speed-limit z=time-cond Z=parallel "
+    "#=progress-bar :=next"
+)
+
+USED: Final = words(
+    "anyauth basic digest fail get globoff head insecure ipv4 ipv6 location location-trusted next remote-name "
+    "remote-name-all retry-all-errors"
 )
 """Without a value, and understood."""
 
-USED_WITH_VALUE: Final = frozenset(
-    ["cacert", "cert", "connect-timeout", "cookie", "data", "data-ascii", "data-binary", "data-raw", "data-urlencode", "header", "json", "key", "max-filesize", "max-redirs", "max-time", "noproxy", "oauth2-bearer", "output", "output-dir", "pass", "proxy", "proxy-user", "range", "referer", "request", "retry", "retry-delay", "unix-socket", "url", "url-query", "user", "user-agent"]
+USED_WITH_VALUE: Final = words(
+    "cacert cert connect-timeout cookie data data-ascii data-binary data-raw data-urlencode header json key "
+    "max-filesize max-redirs max-time noproxy oauth2-bearer output output-dir pass proxy proxy-user range referer "
+    "request retry retry-delay unix-socket url url-query user user-agent"
 )
 
-NO_EFFECT: Final = frozenset(
-    ["alpn", "basic-auth", "buffer", "compressed", "create-dirs", "disable", "disable-epsv", "disable-eprt", "fail-early", "fail-with-body", "false-start", "http1.1", "junk-session-cookies", "keepalive", "no-buffer", "no-keepalive", "no-npn", "no-alpn", "no-progress-meter", "no-sessionid", "npn", "parallel", "parallel-immediate", "progress-bar", "progress-meter", "proxy-basic", "raw", "remove-on-error", "retry-connrefused", "sessionid", "show-error", "silent", "ssl", "ssl-no-revoke", "ssl-reqd", "ssl-revoke-best-effort", "styled-output", "suppress-connect-headers", "tcp-fastopen", "tcp-nodelay", "tlsv1", "tlsv1.0", "tlsv1.1", "tlsv1.2", "trace-time", "trace-ids", "verbose"]
+NO_EFFECT: Final = words(
+    "alpn basic-auth buffer compressed create-dirs disable disable-epsv disable-eprt fail-early fail-with-body "
+    "false-start http1.1 junk-session-cookies keepalive no-buffer no-keepalive no-npn no-alpn no-progress-meter "
+    "no-sessionid npn parallel parallel-immediate progress-bar progress-meter proxy-basic raw remove-on-error "
+    "retry-connrefused sessionid show-error silent ssl ssl-no-revoke ssl-reqd ssl-revoke-best-effort "
+    "styled-output suppress-connect-headers tcp-fastopen tcp-nodelay tlsv1 tlsv1.0 tlsv1.1 tlsv1.2 trace-time "
+    "trace-ids verbose"
 )
 """What they change is nothing that a job does, or what it always does."""
 
-NO_EFFECT_WITH_VALUE: Final = frozenset(
-    ["create-file-mode", "expect100-timeout", "happy-eyeballs-timeout-ms", "keepalive-time", "libcurl", "parallel-max", "rate", "stderr", "trace", "trace-ascii", "trace-config", "vlan-priority", "ip-tos", "keepalive-cnt"]
+NO_EFFECT_WITH_VALUE: Final = words(
+    "create-file-mode expect100-timeout happy-eyeballs-timeout-ms keepalive-time libcurl parallel-max rate stderr "
+    "trace trace-ascii trace-config vlan-priority ip-tos keepalive-cnt"
 )
 
 _DOES_ITSELF: Final = "fetchd asks for what is new by ETag and Last-Modified by itself"
@@ -150,13 +118,24 @@ NOTED_WITH_VALUE: Final = {
     "write-out": "status and times are in the log and on the status page",
 }
 
-BLOCKING: Final = frozenset(
-    ["append", "compressed-ssh", "crlf", "ftp-create-dirs", "ftp-pasv", "ftp-pret", "ftp-skip-pasv-ip", "ftp-ssl-ccc", "ftp-ssl-control", "haproxy-protocol", "help", "list-only", "mail-rcpt-allowfails", "manual", "metalink", "negotiate", "netrc", "netrc-optional", "ntlm", "ntlm-wb", "proxy-anyauth", "proxy-digest", "proxy-insecure", "proxy-negotiate", "proxy-ntlm", "proxy-ssl-allow-beast", "proxy-ssl-auto-client-cert", "proxy-tlsv1", "sasl-ir", "socks5-basic", "socks5-gssapi", "socks5-gssapi-nec", "ssl-allow-beast", "ssl-auto-client-cert", "sslv2", "sslv3", "tftp-no-options", "use-ascii", "version", "form-escape", "http2-server-push", "ca-native"]
+BLOCKING: Final = words(
+    "append compressed-ssh crlf ftp-create-dirs ftp-pasv ftp-pret ftp-skip-pasv-ip ftp-ssl-ccc ftp-ssl-control "
+    "haproxy-protocol help list-only mail-rcpt-allowfails manual metalink negotiate netrc netrc-optional ntlm "
+    "ntlm-wb proxy-anyauth proxy-digest proxy-insecure proxy-negotiate proxy-ntlm proxy-ssl-allow-beast "
+    "proxy-ssl-auto-client-cert proxy-tlsv1 sasl-ir socks5-basic socks5-gssapi socks5-gssapi-nec ssl-allow-beast "
+    "ssl-auto-client-cert sslv2 sslv3 tftp-no-options use-ascii version form-escape http2-server-push ca-native"
 )
 """Without a value; a job has nothing for them, and without them it would ask for something else."""
 
-BLOCKING_WITH_VALUE: Final = frozenset(
-    ["abstract-unix-socket", "aws-sigv4", "cert-type", "config", "connect-to", "continue-at", "delegation", "egd-file", "engine", "form", "form-string", "ftp-account", "ftp-alternative-to-user", "ftp-method", "ftp-port", "ftp-ssl-ccc-mode", "haproxy-clientip", "hostpubmd5", "hostpubsha256", "key-type", "krb", "login-options", "mail-auth", "mail-from", "mail-rcpt", "netrc-file", "preproxy", "proxy-cacert", "proxy-capath", "proxy-cert", "proxy-cert-type", "proxy-ciphers", "proxy-crlfile", "proxy-header", "proxy-key", "proxy-key-type", "proxy-pass", "proxy-pinnedpubkey", "proxy-service-name", "proxy-tls13-ciphers", "proxy-tlsauthtype", "proxy-tlspassword", "proxy-tlsuser", "proxy1.0", "pubkey", "quote", "random-file", "request-target", "resolve", "sasl-authzid", "service-name", "socks4", "socks4a", "socks5", "socks5-gssapi-service", "socks5-hostname", "telnet-option", "tftp-blksize", "tlsauthtype", "tlspassword", "tlsuser", "upload-file", "variable", "ech", "dns-options"]
+BLOCKING_WITH_VALUE: Final = words(
+    "abstract-unix-socket aws-sigv4 cert-type config connect-to continue-at delegation egd-file engine form "
+    "form-string ftp-account ftp-alternative-to-user ftp-method ftp-port ftp-ssl-ccc-mode haproxy-clientip "
+    "hostpubmd5 hostpubsha256 key-type krb login-options mail-auth mail-from mail-rcpt netrc-file preproxy "
+    "proxy-cacert proxy-capath proxy-cert proxy-cert-type proxy-ciphers proxy-crlfile proxy-header proxy-key "
+    "proxy-key-type proxy-pass proxy-pinnedpubkey proxy-service-name proxy-tls13-ciphers proxy-tlsauthtype "
+    "proxy-tlspassword proxy-tlsuser proxy1.0 pubkey quote random-file request-target resolve sasl-authzid "
+    "service-name socks4 socks4a socks5 socks5-gssapi-service socks5-hostname telnet-option tftp-blksize "
+    "tlsauthtype tlspassword tlsuser upload-file variable ech dns-options"
 )
 
 _WITH_VALUE: Final = USED_WITH_VALUE | NO_EFFECT_WITH_VALUE | set(NOTED_WITH_VALUE) | BLOCKING_WITH_VALUE

@@ -15,7 +15,7 @@ LARGEST: Final = 64 * 1024
 """Bytes of a file that are written into a configuration."""
 
 OPTIONS: Final = ("data", "data-ascii", "data-binary", "data-raw", "data-urlencode", "json")
-_HEX: Final = re.compile(r"%[0-9A-F]{2}")
+_HEX: Final = re.compile(r"%[0-9A-Fa-f]{2}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +27,13 @@ class Data:
 
 
 def encoded(text: str) -> str:
-    """Return ``text`` as curl encodes it: a space becomes a plus, and the digits of the rest are small."""
-    return _HEX.sub(lambda match: match[0].lower(), quote(text, safe="-._~ ")).replace(" ", "+")
+    """Return ``text`` as curl encodes it: a space becomes a plus."""
+    return quote(text, safe="-._~ ").replace(" ", "+")
+
+
+def appended(text: str) -> str:
+    """Return ``text`` as curl appends it to a query: its percent-encoding in small digits."""
+    return _HEX.sub(lambda match: match[0].lower(), text)
 
 
 def joined(pieces: Iterable[tuple[str, str]], around: Surroundings, wanted: Wanted) -> Data | None:
@@ -61,7 +66,7 @@ def _piece(option: str, value: str, around: Surroundings, wanted: Wanted) -> tup
         return None
     if option in {"data", "data-ascii"}:
         text = re.sub("[\r\n\0]", "", text)
-    return text, None if value == "@-" else value[1:]
+    return text, None if value == "@-" else placed(value[1:], around)
 
 
 def _urlencoded(value: str, around: Surroundings, wanted: Wanted) -> tuple[str, str | None] | None:
@@ -78,7 +83,7 @@ def _urlencoded(value: str, around: Surroundings, wanted: Wanted) -> tuple[str, 
         wanted.block("a variable stands in what curl would encode")
         return None
     prefix = f"{name}=" if name else ""
-    return prefix + encoded(content), file
+    return prefix + encoded(content), placed(file, around) if file and file != "-" else None
 
 
 def contents(file: str, around: Surroundings, wanted: Wanted) -> str | None:
@@ -110,13 +115,16 @@ def contents(file: str, around: Surroundings, wanted: Wanted) -> str | None:
 
 
 def placed(file: str, around: Surroundings) -> str:
-    """Return ``file`` from the folder on that is known, if one is."""
-    if file.startswith("/") or around.folder is None:
-        return file
-    return f"{around.folder.rstrip('/')}/{file}"
+    """Return ``file``, which is read, from the folder on that is known, if one is."""
+    return within(around.folder, file)
+
+
+def within(folder: str | None, file: str) -> str:
+    """Return ``file`` as it is called from ``folder`` on."""
+    return file if file.startswith("/") or folder is None else f"{folder.rstrip('/')}/{file}"
 
 
 def _same(file: str, text: str, around: Surroundings) -> bool:
     """Return whether a secret read from ``file`` is ``text``: it has no line ends at its end, and is not empty."""
-    content = around.read(placed(file, around)).decode()
-    return bool(text) and content.rstrip("\r\n") == text and placed(file, around).startswith("/")
+    content = around.read(file).decode()
+    return bool(text) and content.rstrip("\r\n") == text and file.startswith("/")

@@ -15,15 +15,9 @@ from fetchd.imports.marks import CLOSE, OPEN, marked
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _BRACED: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _OPERATOR: Final = re.compile(r"&&|\|\||;;|\|&|&>>|&>|<<<|<<-?|<\(|>\(|>>|>\||>&|<&|<>|[;\n|&<>()]")
-_RESERVED: Final = frozenset(["if", "then", "else", "elif", "fi", "for", "while", "until", "do", "done", "case", "esac", "function", "select", "{", "}", "!", "[[", "in"])
+_RESERVED: Final = re.compile(r"if|then|else|elif|fi|for|while|until|do|done|case|esac|function|select|[{}!]|\[\[")
 _NOT_IN_TEXT: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
-_SIMPLE_ESCAPES: Final = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "e": "\x1b", "E": "\x1b", "f": "\f"} | {
-    "v": "\v",
-    "\\": "\\",
-    "'": "'",
-    '"': '"',
-    "?": "?",
-}
+_SIMPLE_ESCAPES: Final = dict(zip("nrtabeEfv\\'\"?", "\n\r\t\a\b\x1b\x1b\f\v\\'\"?", strict=True))
 _ANSI: Final = re.compile(
     r"\\(?:x([0-9A-Fa-f]{1,2})|u([0-9A-Fa-f]{1,4})|U([0-9A-Fa-f]{1,8})|([0-7]{1,3})|c(.)|(.))|([^\\]+)", re.DOTALL
 )
@@ -134,7 +128,7 @@ class _Grammar:
         while self._next < len(self._tokens):
             token = self._tokens[self._next]
             if token.word is not None:
-                if not command.words and token.word.text in _RESERVED:
+                if not command.words and _RESERVED.fullmatch(token.word.text):
                     raise ShellError(f"the shell's own word {token.word.text}")
                 command.words.append(token.word)
             elif token.operator[0] in "<>" or token.operator.startswith("&>"):
@@ -196,7 +190,11 @@ class _Lexer:
             plain = plain and letter.isdigit()
             self._part(letter)
         written = self._text[start : self._at]
-        if plain and self._text[self._at : self._at + 1] in {"<", ">"} and (match := _OPERATOR.match(self._text, self._at)):
+        if (
+            plain
+            and self._text[self._at : self._at + 1] in {"<", ">"}
+            and (match := _OPERATOR.match(self._text, self._at))
+        ):
             self._at = match.end()
             return _Token(start, self._at, operator=match[0], descriptor=written)
         text = "".join(self._pieces)
@@ -237,7 +235,9 @@ class _Lexer:
                 return
             if letter == "\\":
                 following = self._text[self._at + 1 : self._at + 2]
-                self._pieces.append({"\n": ""}.get(following, following) if following in '$`"\\\n' else f"\\{following}")
+                self._pieces.append(
+                    {"\n": ""}.get(following, following) if following in '$`"\\\n' else f"\\{following}"
+                )
                 self._at += 1 + len(following)
             elif letter in inside:
                 inside[letter]()

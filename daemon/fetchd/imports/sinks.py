@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from typing import Any, Final
 
 from fetchd.imports.addresses import path_of
-from fetchd.imports.data import placed
+from fetchd.imports.data import within
 from fetchd.imports.marks import variables
 from fetchd.imports.wanted import Surroundings, Wanted
 
 _NOWHERE: Final = frozenset({"-", "/dev/stdout"})
 _SWALLOWED: Final = "/dev/null"
+_NAMED: Final = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)")
 
 
 def file_sink(file: str, around: Surroundings, wanted: Wanted) -> None:
@@ -24,7 +26,7 @@ def file_sink(file: str, around: Surroundings, wanted: Wanted) -> None:
     if variables(file):
         wanted.block("a variable stands in the name of the file that the result goes to")
         return
-    path = placed(file, around)
+    path = within(around.out, file)
     if "{" in path or "}" in path or path.endswith(("/", "/.", "/..")) or path in {"", ".", ".."}:
         wanted.block(f"the file {file} cannot be the name of a result")
         return
@@ -45,20 +47,21 @@ def append_sink(file: str, around: Surroundings, wanted: Wanted) -> None:
         wanted.block("a variable stands in the name of the file that the result goes to")
         return
     wanted.note('a file sink with mode = "append" would write each result as a line of JSON; cat keeps it as it is')
-    shell_sink(f"cat >> {shlex.quote(placed(file, around))}", around, wanted)
+    shell_sink(f"cat >> {shlex.quote(within(around.out, file))}", around, wanted)
 
 
 def shell_sink(line: str, around: Surroundings, wanted: Wanted) -> None:
     """Have the result piped to the command line ``line``."""
     wanted.shows = False
     sink: dict[str, Any] = {"kind": "command", "argv": [around.shell, "-c", line]}
-    if around.folder is not None:
-        sink["cwd"] = around.folder
+    if around.out is not None:
+        sink["cwd"] = around.out
     else:
         wanted.note("the command starts in the folder out of the state directory")
-    if around.path is not None:
-        sink["env"] = {"PATH": around.path}
-    if "$" in line:
+    named = set(_NAMED.findall(line))
+    if values := {name: value for name, value in around.known.items() if name in named | {"PATH"}}:
+        sink["env"] = values
+    if named - set(around.known):
         wanted.note("a command has only the variables that its sink names in env, besides PATH, HOME and the like")
     wanted.sinks.append(sink)
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
-
-NO_VALUES: Final[Mapping[str, str]] = {}
+from typing import Any
 
 
 def _nothing_there(name: str) -> bytes:
@@ -17,17 +15,17 @@ def _nothing_there(name: str) -> bytes:
 class Surroundings:
     """What is known of where a command runs.
 
-    ``folder`` is where relative paths start from, where that is known; ``known`` are variables with their values;
-    ``read`` reads the files that a command sends, and raises OSError for one that cannot be read.
+    ``folder`` is where the files that it reads start from, and ``out`` those that it writes, where that is known;
+    ``known`` are variables with their values; ``read`` reads the files that a command sends, and raises OSError for
+    one that cannot be read.
     """
 
     folder: str | None = None
+    out: str | None = None
     known: Mapping[str, str] = field(default_factory=dict)
     read: Callable[[str], bytes] = _nothing_there
     stdin: str | None = None
     shell: str = "sh"
-    path: str | None = None
-    """What $PATH is set to, where it is."""
 
 
 @dataclass(slots=True)

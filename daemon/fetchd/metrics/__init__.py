@@ -21,7 +21,7 @@ LATENESS: Final = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
 class Histogram:
-    """How often a value fell into each bucket. The library's own takes ten times the memory for each job."""
+    """How often a value fell into each bucket; the last one is for those above every bound."""
 
     __slots__ = ("bounds", "counts", "sum")
 
@@ -34,14 +34,6 @@ class Histogram:
         """Count ``value``."""
         self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
-
-    def buckets(self) -> list[tuple[str, float]]:
-        """Return the buckets as they are exposed: each holds those below it, the last one all."""
-        total, found = 0.0, []
-        for bound, count in zip((*map(str, self.bounds), "+Inf"), self.counts, strict=True):
-            total += count
-            found.append((bound, total))
-        return found
 
 
 class Metrics(Unwatched):
@@ -68,7 +60,8 @@ class Metrics(Unwatched):
             self.durations.setdefault(name, Histogram(DURATIONS))
             # A series that is not there cannot be alerted on.
             self.runs[name, Outcome.SUCCEEDED, ""] += 0
-            self.skips[name, Reason.OVERLAP] += 0
+            for reason in (Reason.OVERLAP, Reason.STARVED):
+                self.skips[name, reason] += 0
             for sink in job.sink_names():
                 for result in Result:
                     self.deliveries[name, sink, result] += 0

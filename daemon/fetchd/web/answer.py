@@ -32,7 +32,7 @@ class Sources:
     """Whom the answers are asked of, beside the board.
 
     ``letters`` reads a file and is called in a thread; ``values`` are the keys and values that count for a job;
-    ``redact`` takes the secrets out of whatever is shown; ``metrics`` takes the request's Accept header.
+    ``redact`` takes the secrets out of whatever is shown; ``metrics`` returns the content type and the text.
 
     Raises:
         StoreError: it cannot be read, by the first three.
@@ -43,7 +43,7 @@ class Sources:
     letters: Callable[[str], Sequence[Letter]]
     values: Callable[[Job], Sequence[tuple[str, str]]]
     redact: Callable[[Any], Any]
-    metrics: Callable[[str], Awaitable[tuple[str, bytes]]]
+    metrics: Callable[[], Awaitable[tuple[str, Sequence[bytes]]]]
 
 
 def text(status: int, words: str) -> Answer:

@@ -93,9 +93,9 @@ class Site:
     async def _ready(self, _question: Question) -> Answer:
         return self._api.ready()
 
-    async def _measured(self, question: Question) -> Answer:
-        content_type, body = await self._metrics(question.accept)
-        return Answer(200, content_type, [body])
+    async def _measured(self, _question: Question) -> Answer:
+        content_type, pieces = await self._metrics()
+        return Answer(200, content_type, pieces)
 
     async def _status(self, _question: Question) -> Answer:
         return await self._api.status()

@@ -1,0 +1,201 @@
+"""Starts, reloads, and what is kept from one to the next. Each check returns a few words on what it saw."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Final
+
+from tests.systemd.guest.stage import Stage
+from tests.systemd.guest.unit import FAST, Unit, config, expect, job, run, to_file, until
+
+GATE: Final = Path("/srv/gate")
+GATED: Final = config(job("gated", '{ kind = "function", call = "gate:save" }'))
+SIMPLE: Final = "[Service]\nType=simple\n"
+TELLS: Final = "[Unit]\nOnFailure=told.service\n"
+TOLD: Final = "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n"
+LONG: Final = 'interval = "1h"'
+
+
+def ready_means_armed(stage: Stage) -> str:
+    """While its functions are imported it is about to start; it is started once jobs are scheduled."""
+    unit = stage.unit
+    GATE.unlink(missing_ok=True)
+    unit.begin(GATED)
+    unit.start_only()
+    until(lambda: unit.pid, "there is a process")
+    states = []
+    end = time.monotonic() + 2.0
+    while time.monotonic() < end:
+        states.append(unit.show("ActiveState"))
+        time.sleep(0.1)
+    expect(set(states) == {"activating"}, states)
+    expect(not stage.upstream.asked["gated"], "it had fetched before it was ready")
+    GATE.touch()
+    until(lambda: unit.running, "active")
+    ready = unit.wait_event("daemon_ready")
+    return f"activating for 2 s with the gate shut, then active with {ready['jobs']} job; {unit.show('StatusText')}"
+
+
+def ready_negative_control(stage: Stage) -> str:
+    """With Type=simple the same start is over at once: the check above can tell the difference."""
+    unit = stage.unit
+    GATE.unlink(missing_ok=True)
+    unit.begin(GATED, SIMPLE)
+    unit.start()
+    expect(unit.running, unit.show("ActiveState"))
+    expect(not unit.events("daemon_ready"), "the gate was open")
+    return "with Type=simple it is active with the gate shut"
+
+
+def stopped_before_ready(stage: Stage) -> str:
+    """Whoever stops a daemon that still starts has not seen it fail."""
+    unit = stage.unit
+    GATE.unlink(missing_ok=True)
+    unit.begin(GATED)
+    unit.start_only()
+    until(lambda: unit.pid and _in_import(unit.pid), "it imports")
+    took = unit.stop()
+    expect(unit.show("Result") == "success" and unit.show("ActiveState") == "inactive", unit.tail())
+    expect(took < 10, f"it took {took:.1f} s")
+    return f"result success, status {unit.show('ExecMainStatus')}, after {took:.1f} s"
+
+
+def _in_import(pid: int) -> bool:
+    """Return whether the process has gone so far as to hear SIGTERM itself."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(caught, 16) & (1 << (15 - 1)))
+
+
+def reload_applies(stage: Stage) -> str:
+    """A reload is over when what was written is in force, in the same process."""
+    unit = stage.unit
+    first = job("first", to_file("first"))
+    unit.begin(config(first))
+    unit.start()
+    pid = unit.pid
+    unit.write(config(first + job("second", to_file("second"))))
+    done = unit.reload()
+    expect(done.returncode == 0, done.stderr + unit.tail())
+    line = unit.wait_event("config_reloaded", why="verb")
+    expect(line["added"] == ["second"] and unit.pid == pid and unit.running, line)
+    until(lambda: unit.numbers("second"), "the new job delivers")
+    return f"same pid, added {line['added']}, generation {line['generation']}"
+
+
+def reload_refuses(stage: Stage) -> str:
+    """A bad configuration fails the reload and nothing else: it goes on by the old one, and the next reload works."""
+    unit = stage.unit
+    good = config(job("first", to_file("first")))
+    unit.begin(good)
+    unit.start()
+    pid = unit.pid
+    unit.write(good.replace("interval", "intervall"))
+    done = unit.reload()
+    expect(done.returncode != 0, "the reload did not fail")
+    finding = unit.wait_said('did you mean "interval"')
+    expect("config.toml:" in finding, finding)
+    expect(unit.running and unit.pid == pid, unit.tail())
+    before = len(unit.numbers("first"))
+    until(lambda: len(unit.numbers("first")) > before + 1, "it goes on by the old one")
+    shown = run("systemctl", "status", "--no-pager", "-l", unit.name).stdout
+    expect("did you mean" in shown, shown)
+    unit.write(good)
+    expect(unit.reload().returncode == 0, unit.tail())
+    said = [line for line in unit.said() if "did you mean" in line and not line.startswith("{")]
+    return f"status {done.returncode}; {said[0] if said else finding[:200]}; goes on as {pid}"
+
+
+def hangup_reloads(stage: Stage) -> str:
+    """SIGHUP asks for the same, without waiting."""
+    unit = stage.unit
+    unit.begin(config(job("first", to_file("first"))))
+    unit.start()
+    pid = unit.pid
+    run("systemctl", "kill", "--signal=HUP", "--kill-who=main", unit.name)
+    unit.wait_event("config_reloaded", why="signal")
+    until(lambda: unit.running, "active again")
+    expect(unit.pid == pid, "it is another process")
+    return "config_reloaded, same pid"
+
+
+def findings_fail(stage: Stage) -> str:
+    """With findings it is not started again and again: it has failed, the findings are said, somebody is told."""
+    unit = stage.unit
+    Path("/run/systemd/system/told.service").write_text(TOLD)
+    unit.begin(config(job("first", to_file("first"))).replace("interval", "intervall"), TELLS)
+    expect(run("systemctl", "start", unit.name).returncode != 0, "the start did not fail")
+    until(lambda: unit.show("ActiveState") == "failed", f"failed, not {unit.show('ActiveState')}")
+    finding = unit.wait_said('did you mean "interval"')
+    until(lambda: run("systemctl", "is-active", "-q", "told.service").returncode == 0, "OnFailure= was called")
+    expect(unit.show("NRestarts") == "0" and unit.show("ExecMainStatus") == "78", unit.tail())
+    unit.write(config(job("first", to_file("first"))))
+    unit.start()
+    return f"failed, status 78, no restarts, OnFailure= called; {finding}"
+
+
+def findings_kept_trying(stage: Stage) -> str:
+    """With examples/keep-trying.conf it comes back by itself once the findings are gone."""
+    unit = stage.unit
+    text = Path("/opt/check/examples/keep-trying.conf").read_text()
+    good = config(job("first", to_file("first")))
+    unit.begin(good.replace("interval", "intervall"), text, FAST)
+    run("systemctl", "start", unit.name)
+    until(lambda: int(unit.show("NRestarts")) > 1, "it is tried again")
+    unit.write(good)
+    until(lambda: unit.running, "it is back")
+    return f"back after {unit.show('NRestarts')} tries"
+
+
+def state_survives(stage: Stage) -> str:
+    """What is kept outlives the user that it belonged to."""
+    unit = stage.unit
+    unit.begin(config(job("first", to_file("first"))))
+    unit.start()
+    expect(unit.state.is_symlink() and "private" in os.readlink(unit.state), os.listdir(unit.state.parent))
+    owner = _owner(unit)
+    until(lambda: len(unit.numbers("first")) > 1, "results")
+    unit.stop()
+    kept = unit.numbers("first")
+    expect(kept == list(range(kept[0], kept[0] + len(kept))), kept)
+    for path in (unit.state, *unit.state.rglob("*")):  # as if another user had got the id in between
+        os.chown(path, 61999, 61999)
+    unit.start()
+    until(lambda: len(unit.numbers("first")) > len(kept) + 1, "results after the restart")
+    expect(unit.numbers("first")[: len(kept)] == kept, unit.numbers("first"))
+    expect(_owner(unit) != 0 != owner, "it runs as root")
+    mode = unit.state.stat().st_mode & 0o777
+    expect(mode == 0o700, oct(mode))
+    return f"{len(kept)} results before, {len(unit.numbers('first'))} after, users {owner} and {_owner(unit)}"
+
+
+def root_asks(stage: Stage) -> str:
+    """Root, whose state is elsewhere, reaches it with --state-dir, and leaves nothing that is root's."""
+    unit = stage.unit
+    unit.begin(config(job("first", to_file("first")) + job("rare", to_file("rare"), more=LONG)))
+    unit.start()
+    until(lambda: unit.numbers("first"), "results")
+    where = ("--state-dir", str(unit.state))
+    status = run("fetchd", "status", *where)
+    expect(status.returncode == 0 and "first" in status.stdout, status.stdout + status.stderr)
+    done = run("fetchd", "trigger", "rare", *where)
+    expect(done.returncode == 0 and unit.numbers("rare"), done.stdout + done.stderr)
+    environment = {**os.environ, "STATE_DIRECTORY": str(unit.state)}
+    history = run("fetchd", "history", "first", "-c", str(unit.config), env=environment)
+    expect(history.returncode == 0 and "succeeded" in history.stdout, history.stderr)
+    roots = [str(path) for path in unit.state.rglob("*") if path.stat().st_uid == 0 and _owner(unit) == _on_disk(unit)]
+    expect(not roots, roots)
+    nobody = run("setpriv", "--reuid=65534", "--clear-groups", "fetchd", "status", *where)
+    expect(nobody.returncode == 69, f"anybody may ask: {nobody.returncode} {nobody.stdout}")
+    return f"status, trigger, history; nobody else: {nobody.stderr.strip()}"
+
+
+def _owner(unit: Unit) -> int:
+    return Path(f"/proc/{unit.pid}").stat().st_uid
+
+
+def _on_disk(unit: Unit) -> int:
+    """Return whose the state is on disk; systemd 257 gives it to the daemon only where the daemon sees it."""
+    return (unit.state / "lock").stat().st_uid

@@ -1,0 +1,67 @@
+"""Everything that checks need, made once."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import stat
+from pathlib import Path
+from typing import Final
+
+from tests.systemd.guest.unit import Unit, run
+from tests.systemd.guest.upstream import Upstream
+
+CONFIGS: Final = Path("/etc/fetchd")
+STATES: Final = Path("/var/lib")
+HERE: Final = Path(__file__).parent
+
+
+class Stage:
+    """The upstream and the unit; whatever everybody may use, for the probe to be refused."""
+
+    def __init__(self) -> None:
+        CONFIGS.mkdir(exist_ok=True)
+        shutil.copytree(HERE / "code", CONFIGS / "code", dirs_exist_ok=True)
+        shutil.copy(HERE / "probe.py", "/opt/check/probe.py")
+        self.upstream = Upstream()
+        self.unit = Unit("fetchd.service", CONFIGS / "config.toml", STATES / "fetchd")
+        for name in ("bare", "shop"):
+            run("useradd", "--system", "--no-create-home", name)
+        _open_everything()
+
+    def instance(self, name: str) -> Unit:
+        """Return a unit of the template."""
+        return Unit(f"fetchd@{name}.service", CONFIGS / f"{name}.toml", STATES / f"fetchd-{name}")
+
+    def bare(self) -> Unit:
+        """Return a unit like ours, but without everything that shuts it in."""
+        kept = ("[", "Type=", "ExecStart=", "ExecReload=", "KillMode=", "StateDirectory=")
+        ours = Path("/etc/systemd/system/fetchd.service").read_text().splitlines()
+        lines = [line for line in ours if line.startswith(kept)]
+        text = "\n".join(lines).replace("StateDirectory=fetchd", "StateDirectory=bare\nUser=bare")
+        Path("/etc/systemd/system/bare.service").write_text(text + "\n")
+        return Unit("bare.service", self.unit.config, STATES / "bare")
+
+
+def _open_everything() -> None:
+    for parent in ("/etc", "/usr", "/var", "/srv", "/home"):
+        folder = Path(parent, "open")
+        folder.mkdir()
+        folder.chmod(0o1777)
+    Path("/home/open/file").write_text("x")
+    Path("/tmp/others").write_text("x")
+    device = Path("/dev/extra")
+    os.mknod(device, stat.S_IFCHR | 0o666, os.makedev(1, 3))  # reads as empty
+    device.chmod(0o666)
+
+
+def database(path: Path, owner: int) -> socket.socket:
+    """Listen as a database does, at a socket for its group alone."""
+    path.parent.mkdir(parents=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(str(path))
+    os.chown(path, 0, owner)
+    path.chmod(0o660)
+    listener.listen()
+    return listener
