@@ -25,6 +25,9 @@ test: setup ## Run the tests
 	$(BIN)/pytest -n 4 --dist loadscope
 	@echo "Heavier: make help; python -m benchmarks.outage, .throughput and .durable"
 
+test-systemd: setup ## Boot a real systemd in a container and try the units in it; as root (3 minutes)
+	$(BIN)/python -m tests.systemd $(if $(SUITE),--suite $(SUITE))
+
 test-crash: setup ## Kill the daemon 200 times at random instants and look for what is missing (5 minutes)
 	FETCHD_KILLS=200 $(BIN)/pytest tests/process/test_crash.py
 
@@ -36,6 +39,9 @@ test-browser: setup ## Look at the page in a real browser; needs the Debian pack
 
 test-packages: setup ## Install the wheel with all that it needs from a package index, by pip and by pipx (2 minutes)
 	FETCHD_INDEX=1 $(BIN)/pytest tests/packages/test_index.py
+
+test-image: setup ## Build the image and run it, hardened, under a hostile upstream; as root, it names packages (3 minutes)
+	$(BIN)/python -m tests.image
 
 soak: setup ## Run the daemon among all misbehaviours, reload and kill it, follow its memory (6 minutes)
 	$(BIN)/python -m benchmarks.soak --for 5m
@@ -49,15 +55,24 @@ check: setup ## Check format, lint, types and the directions of the rooms
 COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header
 
-generate: setup ## Write anew what is made of the code: the JSON Schema, the manual page
+generate: setup ## Write anew what is made of the code: the JSON Schema, the manual page, the reference
 	$(BIN)/fetchd schema > config.schema.json
 	$(BIN)/python -m man.page > man/fetchd.1
+	$(BIN)/python -m docs.generating
+
+.venv/docs.stamp: .venv/run.stamp requirements/docs.txt
+	$(PIP) install --require-hashes -r requirements/docs.txt
+	touch $@
+
+docs: .venv/docs.stamp ## Build the documents as a site, into build/docs, and follow every link in them
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 lock: setup ## Lock the requirements anew, with hashes and without addresses
 	$(COMPILE) pyproject.toml requirements/build.in -o requirements/runtime.txt
 	$(COMPILE) pyproject.toml requirements/build.in requirements/dev.in --all-extras -o requirements/dev.txt
+	$(COMPILE) requirements/docs.in --constraints requirements/dev.txt -o requirements/docs.txt
 
 clean: ## Remove what setup and the tests made
-	rm -rf .venv .mypy_cache .ruff_cache .hypothesis dist
+	rm -rf .venv .mypy_cache .ruff_cache .hypothesis build dist
 
-.PHONY: help setup run test test-crash test-reload test-browser test-packages soak check generate lock clean
+.PHONY: help setup run test test-crash test-systemd test-reload test-browser test-packages test-image soak check generate docs lock clean

@@ -45,6 +45,7 @@ CONTRACT: Mapping[str, tuple[str, frozenset[str]]] = {
     "fetchd_run_duration_seconds_count": ("histogram", frozenset({"job"})),
     "fetchd_run_duration_seconds_sum": ("histogram", frozenset({"job"})),
     "fetchd_runs_in_flight": ("gauge", frozenset()),
+    "fetchd_runs_stuck": ("gauge", frozenset()),
     "fetchd_runs_total": ("counter", frozenset({"job", "outcome", "reason"})),
     "fetchd_slot_lateness_seconds_bucket": ("histogram", frozenset({"le"})),
     "fetchd_slot_lateness_seconds_count": ("histogram", frozenset()),
@@ -80,6 +81,7 @@ def exposition(metrics: Metrics, **readings: object) -> Exposition:
         "overdue": lambda _: True,
         "pending": lambda _job, _sink: 7,
         "in_flight": lambda: 2,
+        "stuck": lambda: 1,
         "in_flight_bytes": lambda: 4096,
         "loop_lag": lambda: 0.25,
         "lines_dropped": lambda: 5,
@@ -150,6 +152,7 @@ async def test_each_value_is_that_of_its_source() -> None:
     found = await samples(all_told())
     assert one(found, "fetchd_build_info", version=__version__) == 1
     assert one(found, "fetchd_runs_in_flight") == 2
+    assert one(found, "fetchd_runs_stuck") == 1
     assert one(found, "fetchd_in_flight_bytes") == 4096
     assert one(found, "fetchd_loop_lag_seconds") == 0.25
     assert one(found, "fetchd_log_lines_dropped_total") == 5

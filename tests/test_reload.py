@@ -150,6 +150,7 @@ class Room:
     async def cancel(self, jobs: Iterable[str]) -> list[str]:
         """End Runs."""
         assert set(jobs).isdisjoint(self.timetable.jobs)
+        assert set(jobs).isdisjoint(self.roster.jobs), "one that was started but has not begun would begin now"
         self.cancelled += jobs
         return []
 

@@ -397,6 +397,27 @@ class TestReload:
         assert told == ["stepped"]
 
 
+class TornClock(FakeClock):
+    """A clock on a machine so busy that a second passes between the first two looks."""
+
+    looks = 0
+
+    def monotonic(self) -> float:
+        """Return seconds, late ones at first."""
+        self.looks += 1
+        if self.looks == 2:
+            self.advance(1.0)
+        return super().monotonic()
+
+
+async def test_a_busy_machine_is_no_step_of_the_clock() -> None:
+    """Were it taken for one, slots would be passed over that nobody counts."""
+    torn = TornClock(datetime.now(UTC))
+    plain = FakeClock(torn.now())
+    offsets = [Scheduler(Starts().start, Starts().skip, clock)._known_offset for clock in (torn, plain)]
+    assert offsets[0] == pytest.approx(offsets[1], abs=0.01)
+
+
 class TestCatchUp:
     """A slot that passed while the daemon was down."""
 

@@ -9,7 +9,6 @@ import time
 from collections.abc import Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -18,7 +17,7 @@ from fetchd import __version__
 from fetchd.child import kill_all
 from fetchd.config import Config, ignored_environment
 from fetchd.errors import FetchdError, InstanceError, StoreError
-from fetchd.health import Health, Stage
+from fetchd.health import Stage
 from fetchd.instance import Instance, hold
 from fetchd.job import ENVIRONMENT
 from fetchd.parts import Launch, Parts, build, say_unverified
@@ -60,11 +59,14 @@ async def serve(launch: Launch, environment: Mapping[str, str], *, new_state: bo
         signals = stack.enter_context(hear(launch.hangups, kill_all))
         stack.callback(notifier.close)
         instance = stack.enter_context(hold(state_dir))
-        _say_start(config, environment)
+        stall = last_stall(state_dir)
+        _say_start(config, environment, stall)
         if new_state and (aside := set_aside(state_dir, datetime.now(UTC))):
             log.warning("state_set_aside", path=str(aside))
         store = await stack.enter_async_context(open_store(config))
         parts = await build(stack, launch, store, notifier)
+        if stall:
+            parts.watching.replaced()
         try:
             async with asyncio.TaskGroup() as watches:
                 tasks = [watches.create_task(watch) for watch in _watches(parts, instance, signals)]
@@ -85,10 +87,6 @@ async def serve(launch: Launch, environment: Mapping[str, str], *, new_state: bo
     return code
 
 
-def _problems(health: Health) -> tuple[str, ...] | None:
-    return health.verdict().problems if health.stage is Stage.RUNNING else None
-
-
 def _watches(parts: Parts, instance: Instance, signals: Signals) -> list[Coroutine[Any, Any, None]]:
     """Return what goes on for as long as the daemon runs; if one of them fails, the process ends."""
     return [
@@ -98,7 +96,7 @@ def _watches(parts: Parts, instance: Instance, signals: Signals) -> list[Corouti
         parts.engine.outbox.run(),
         parts.reloader.run(signals.reload),
         parts.watching.board.run(),
-        *parts.watching.notices.runs(partial(_problems, parts.health)),
+        *parts.watching.notices.runs(parts.health.problems),
         _tidy(parts.store),
         _keep(instance),
     ]
@@ -158,7 +156,7 @@ def _missed(config: Config, store: Store) -> dict[str, datetime]:
     return {name: slot for name, slot in slots.items() if slot is not None}
 
 
-def _say_start(config: Config, environment: Mapping[str, str]) -> None:
+def _say_start(config: Config, environment: Mapping[str, str], stall: str | None) -> None:
     daemon = config.daemon
     log.info(
         "daemon_started",
@@ -168,8 +166,8 @@ def _say_start(config: Config, environment: Mapping[str, str]) -> None:
         state_dir=str(daemon.state_dir),
         jobs=len(config.jobs),
     )
-    if dump := last_stall(daemon.state_dir):
-        log.error("loop_stalled", state="replaced", message="the previous process was ended for a stall", stack=dump)
+    if stall:
+        log.error("loop_stalled", state="replaced", message="the previous process was ended for a stall", stack=stall)
     obeyed = any(job.proxy.reveal() == ENVIRONMENT for job in config.jobs.values())
     if not obeyed and (names := ignored_environment(environment)):
         log.warning("environment_ignored", variables=names, message="proxies are taken from the configuration alone")

@@ -32,11 +32,15 @@ class Notices:
         """Return who is to be told what happens."""
         return self.alerts, self.pings
 
-    async def open(self, config: Config, resources: Resources) -> None:
-        """Learn what people know already; once there are connections, and before the first Run."""
+    async def open(self, config: Config, resources: Resources) -> str:
+        """Learn what people know already; once there are connections, and before the first Run.
+
+        Return for how long the daemon was down, in words; "" if that is not worth telling.
+        """
         self._resources = resources
-        await self.alerts.load(config, open_boxes(config.notifiers, resources))
+        down = await self.alerts.load(config, open_boxes(config.notifiers, resources))
         self._ping(config)
+        return down
 
     def replace(self, config: Config) -> None:
         """Go by this configuration from now on."""

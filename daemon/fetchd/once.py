@@ -17,7 +17,8 @@ from fetchd.errors import ConfigError, Finding, Reason
 from fetchd.instance import hold
 from fetchd.job import Job
 from fetchd.log import printable
-from fetchd.run import Delivery, Outcome, Report, Run
+from fetchd.run import Delivery, Outcome, Progress, Report, Run
+from fetchd.runner import Runner
 from fetchd.secret import Redactor
 from fetchd.store import Store
 from fetchd.store.memory import MemoryStore
@@ -26,15 +27,19 @@ from fetchd.told import lines_of
 
 SHOWN: Final = 2000
 _SEARCHED: Final = 16 * SHOWN
+FOLLOW_EVERY: Final = 0.1
 
 Show = Callable[[str], None]
+Follow = Callable[[Progress], None]
 Clean = Callable[[str], str]
 
 
-async def once(config: Config, name: str, *, dry_run: bool, show: Show, redact: Redactor) -> int:
+async def once(
+    config: Config, name: str, *, dry_run: bool, show: Show, redact: Redactor, follow: Follow | None = None
+) -> int:
     """Run the job called ``name`` and show how it ended, without the secrets that ``redact`` knows and learns.
 
-    Returns the exit status.
+    Returns the exit status. ``follow`` is told time and again how far the Run has come.
 
     A dry run delivers nothing, and so needs no state of its own: it may be tried beside a running daemon.
 
@@ -51,12 +56,12 @@ async def once(config: Config, name: str, *, dry_run: bool, show: Show, redact: 
         show(clean(text))
 
     with nullcontext() if dry_run else hold(config.daemon.state_dir):
-        report = await _run(config, job, redact, _previews(job, say, clean) if dry_run else None)
+        report = await _run(config, job, redact, _previews(job, say, clean) if dry_run else None, follow)
     _tell(report, say)
     return 0 if report.outcome.good else 1
 
 
-async def _run(config: Config, job: Job, redact: Redactor, sinks: Sinks | None) -> Report:
+async def _run(config: Config, job: Job, redact: Redactor, sinks: Sinks | None, follow: Follow | None) -> Report:
     """Run ``job`` now, with its deliveries, or with those of ``sinks`` in their place, and return how it ended.
 
     With ``sinks`` nothing is kept, and nothing that is kept counts.
@@ -74,10 +79,19 @@ async def _run(config: Config, job: Job, redact: Redactor, sinks: Sinks | None) 
             asyncio.get_running_loop().add_signal_handler(number, run.cancel)
         given_up = asyncio.create_task(runner.until_stuck())
         stack.callback(given_up.cancel)
+        if follow is not None:
+            stack.callback(asyncio.create_task(_follow(runner, job.name, follow)).cancel)
         await asyncio.wait({run, backstop, given_up}, return_when=asyncio.FIRST_COMPLETED)
         report = run.result() if run.done() else None
         leave_soon(1)
         return report or await _told_of(store, job, slot)
+
+
+async def _follow(runner: Runner, name: str, follow: Follow) -> None:
+    while True:
+        if (progress := runner.progress(name)) is not None:
+            follow(progress)
+        await asyncio.sleep(FOLLOW_EVERY)
 
 
 async def _told_of(store: Store, job: Job, slot: datetime) -> Report:

@@ -231,11 +231,18 @@ class Outbox:
             raise SinkError(f"{'; '.join(lost)}; the result is lost, for it could not be kept: {unkept.error}")
 
     async def _try_unkept(self, delivery: Delivery, held: Mapping[str, OpenLane]) -> None:
-        if delivery.sink not in held:
-            raise SinkError("older deliveries come first")
-        if await is_gone(delivery):
-            raise SinkError("its body went with the attempt to keep it")
-        await self._sinks[delivery.job][delivery.sink].sink.deliver(delivery)
+        """Try once, and tell of it: what is not taken now is given up, and no dead letter can be kept of it."""
+        try:
+            if delivery.sink not in held:
+                raise SinkError("older deliveries come first")
+            if await is_gone(delivery):
+                raise SinkError("its body went with the attempt to keep it")
+            await self._sinks[delivery.job][delivery.sink].sink.deliver(delivery)
+        except BaseException as error:
+            text = str(error) or "the try was cut off"
+            self._watcher.tried(delivery, Result.DEAD, text[:LONGEST_ERROR])
+            raise
+        self._watcher.tried(delivery, Result.DELIVERED, "")
 
     def _start(self, lane: OpenLane) -> None:
         task = asyncio.create_task(self._serve(lane), name=f"deliver {lane.job} {lane.sink}")

@@ -70,6 +70,12 @@ class Watching:
         self.metrics.clock_steps += 1
         self.notices.alerts.daemon("clock", "the clock was stepped", lasting=False)
 
+    def replaced(self) -> None:
+        """The process before this one was ended because its loop stood still."""
+        words = "the loop of the process before this one stood still, so that it was replaced; the log tells where"
+        self.board.came_after(words)
+        self.notices.alerts.daemon("stall", words, lasting=False)
+
     def reloaded(self, verdict: Verdict, jobs: dict[str, Job]) -> None:
         """A reload has come to its end; ``jobs`` are those in force."""
         error = "" if verdict.applied else "\n".join(verdict.lines())
@@ -107,7 +113,8 @@ async def build(stack: AsyncExitStack, launch: Launch, store: SqliteStore, notif
     watching = _watching(config, store, board, clock, launch.redact)
     watchers = watching.watchers()
     engine = await stack.enter_async_context(open_engine(config, store, watcher=watchers, told=launch.redact.note))
-    await watching.notices.open(config, engine.resources)
+    if down := await watching.notices.open(config, engine.resources):
+        board.came_after(down)
 
     def missed(job: Job, count: int) -> None:
         say_missed(job, count)
@@ -125,6 +132,8 @@ async def build(stack: AsyncExitStack, launch: Launch, store: SqliteStore, notif
         stuck=lambda: engine.runner.stuck,
         unwritable=lambda: store.unwritable,
     )
+    for kind, condition in health.conditions.items():
+        watching.notices.alerts.watch(kind, condition)
     reloader = _reloader(launch, engine, scheduler, notifier, watching)
     inside = Inside(engine.roster, engine.runs, engine.runner, store, board, health, reloader)
     await stack.enter_async_context(listening(config.daemon.state_dir, Verbs(inside).table(), launch.redact))
@@ -199,6 +208,7 @@ async def _open_page(stack: AsyncExitStack, launch: Launch, parts: Parts) -> Non
             overdue=overdue,
             pending=engine.outbox.owed,
             in_flight=lambda: engine.runner.in_flight,
+            stuck=lambda: len(engine.runner.stuck),
             in_flight_bytes=lambda: engine.budget.used,
             loop_lag=lambda: parts.heartbeat.lag,
             lines_dropped=lambda: launch.log.dropped,

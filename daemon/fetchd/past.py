@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -71,6 +72,32 @@ def dead_replay(state_dir: Path, ids: tuple[str, ...], now: datetime) -> str:
     """Owe dead letters again; a running daemon tries them within seconds, another one when it starts."""
     count = letters.replay(state_dir, ids or _all(state_dir), now)
     return f"{_count(count, 'delivery', 'deliveries')} to be tried again"
+
+
+def dead_ids(state_dir: Path, ids: tuple[str, ...]) -> tuple[str, ...]:
+    """Return those of ``ids`` that are dead letters; all that there are if no ids are given."""
+    return tuple(id for id in _all(state_dir) if not ids or id in set(ids))
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What has become of dead letters that were replayed; those that were purged count as delivered."""
+
+    delivered: int
+    owed: int
+    dead: int
+
+    def __str__(self) -> str:
+        """Return it in words."""
+        again = f", {self.dead} dead again" if self.dead else ""
+        return f"{self.delivered} delivered, {self.owed} still owed{again}"
+
+
+def replayed(state_dir: Path, ids: tuple[str, ...]) -> Replayed:
+    """Return what has become of ``ids``, which were replayed."""
+    left = letters.undelivered(state_dir, ids)
+    dead = sum(left.values())
+    return Replayed(len(ids) - len(left), len(left) - dead, dead)
 
 
 def dead_purge(state_dir: Path, ids: tuple[str, ...]) -> str:

@@ -7,6 +7,7 @@ from typing import Final
 
 _RUN: Final = ("job", "run", "slot", "outcome", "reason", "status", "bytes", "attempts", "duration_s", "lateness_s")
 _NEWS: Final = ("job", "since")
+_NEWS_OF_DAEMON: Final = ("since", "message")
 
 EVENTS: Final[Mapping[str, tuple[str, ...]]] = {
     "alert_failed": ("A notifier did not take a message; it is tried again.",),
@@ -18,7 +19,9 @@ EVENTS: Final[Mapping[str, tuple[str, ...]]] = {
     "config_rejected": ("A configuration was offered and refused; the old one stays in force.",),
     "config_reloaded": ("A configuration was put in force.",),
     "daemon_failed": ("The daemon ends because of a defect, or because it cannot go on; exit status 70.", "exception"),
+    "daemon_in_trouble": ("People are told of something wrong with the daemon itself.", *_NEWS_OF_DAEMON),
     "daemon_ready": ("Every job is scheduled.",),
+    "daemon_recovered": ("People are told that it is over.", *_NEWS_OF_DAEMON),
     "daemon_started": ("The process has begun.",),
     "daemon_stopped": ("The process ends.",),
     "daemon_stopping": ("No Run begins any more; those under way have the grace to end.",),

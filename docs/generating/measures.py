@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from docs.generating.markdown import code, document, table
 from fetchd.errors import Reason
@@ -22,8 +22,8 @@ from fetchd.store import Memory
 INTRODUCTION: Final = """
 `/metrics` at `daemon.listen` answers in the text format of Prometheus. Labels are names of jobs, sinks and notifiers,
 never addresses. Counts begin at 0 with the process. What `outcome` and `reason` may be:
-[Outcomes and reasons](outcomes.md). `result` is `delivered`, `failed` or `dead` of a delivery, `sent`, `failed` or `dead`
-of a notification, `sent` or `failed` of a ping.
+[Outcomes and reasons](outcomes.md). `result` is `delivered`, `failed` or `dead` of a delivery, `sent`, `failed` or
+`dead` of a notification, `sent` or `failed` of a ping.
 
 [Prometheus and Grafana](../how-to/prometheus.md) shows how to scrape them and what to alert on.
 """
@@ -56,17 +56,8 @@ def page() -> str:
 
 
 async def _families() -> list[Family]:
-    readings = Readings(
-        recall=lambda _: Memory(),
-        overdue=lambda _: False,
-        pending=lambda _job, _sink: 0,
-        in_flight=lambda: 0,
-        in_flight_bytes=lambda: 0,
-        loop_lag=lambda: 0.0,
-        lines_dropped=lambda: 0,
-        store_writable=lambda: True,
-        reload=lambda: (True, 0.0),
-    )
+    nothing: dict[str, Any] = {reading.name: lambda *_: 0 for reading in fields(Readings)}
+    readings = Readings(**nothing | {"recall": lambda _: Memory(), "reload": lambda: (True, 0.0)})
     _, pieces = await Exposition(_told(), readings).render()
     return list(_read(b"".join(pieces).decode()))
 

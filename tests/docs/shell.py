@@ -89,6 +89,8 @@ class Shell:
         for other in self._others:
             other.kill()
             other.wait(PATIENCE)
+        self._background.clear()
+        self._others.clear()
 
     def _line(self, line: str) -> int:
         background = line.endswith(" &")
@@ -97,8 +99,8 @@ class Shell:
         if words[0] == "cd":
             self.here /= self._with_stand_ins(words[1])
             return 0
-        if line.startswith("kill %"):
-            self._kill(words[1])
+        if line == "kill $(jobs -p)":
+            self.close()
             return 0
         if words[0] != "fetchd":
             return self._other(line, background=background)
@@ -112,14 +114,6 @@ class Shell:
             return 0
         self.printed += output.read_text(encoding="utf-8")
         return result
-
-    def _kill(self, job: str) -> None:
-        if job == "%fetchd":
-            os.kill(self._background.pop(), signal.SIGTERM)
-        else:
-            other = self._others.pop()
-            other.kill()
-            other.wait(PATIENCE)
 
     def _other(self, line: str, *, background: bool) -> int:
         command = ["bash", "-c", line]

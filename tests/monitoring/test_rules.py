@@ -28,6 +28,7 @@ ALERTS: Final = {
     "FetchdLoopLagging",
     "FetchdMemoryGrowing",
     "FetchdRestarting",
+    "FetchdRunsStuck",
     "FetchdSlotsStarved",
     "FetchdStoreFailing",
 }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import sys
 import tomllib
-from collections.abc import Iterator
 from importlib.metadata import packages_distributions
 from typing import Any, Final
 
@@ -13,20 +12,27 @@ import pytest
 
 from tests.packages.made import ROOT
 
-CARRIED: Final = {"markupsafe": "jinja2", "multidict": "aiohttp", "pydantic-core": "pydantic", "yarl": "aiohttp"}
+CARRIED: Final = {
+    **{"cryptography": "trustme", "markupsafe": "jinja2", "multidict": "aiohttp", "pydantic-core": "pydantic"},
+    "yarl": "aiohttp",
+}
 """What is part of another one in all but its name, and comes in the version that suits it."""
+OURS: Final = {"benchmarks", "docs", "fetchd", "man", "tests"}
 UNSEEN: Final = {"aiodns", "tzdata"}
 """What is imported by aiohttp for us, or is data."""
 
 
-def imported() -> Iterator[str]:
-    """Yield the packages that the code imports, its own aside."""
-    for path in (ROOT / "daemon").rglob("*.py"):
+def imported(*folders: str) -> set[str]:
+    """Return the packages that what is in ``folders`` imports, wherever in a module."""
+    found: set[str] = set()
+    for path in (path for folder in folders for path in (ROOT / folder).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
-                yield from (name.name.partition(".")[0] for name in node.names)
+                found |= {name.name.partition(".")[0] for name in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                yield node.module.partition(".")[0]
+                found.add(node.module.partition(".")[0])
+    owners = packages_distributions()
+    return {normal(owners.get(name, [name])[0]) for name in found - set(sys.stdlib_module_names) - OURS}
 
 
 def normal(requirement: str) -> str:
@@ -48,10 +54,14 @@ def test_all_that_is_imported_is_declared(project: dict[str, Any]) -> None:
     """Here everything is installed, also what tests need: only an environment with nothing else would miss it."""
     extras = project["optional-dependencies"].values()
     declared = {normal(one) for one in [*project["dependencies"], *(one for extra in extras for one in extra)]}
-    owners = packages_distributions()
-    outside = set(imported()) - set(sys.stdlib_module_names) - {"fetchd"}
-    needed = {normal(owners.get(name, [name])[0]) for name in outside}
-    assert {CARRIED.get(name, name) for name in needed} == declared - UNSEEN
+    assert {CARRIED.get(name, name) for name in imported("daemon")} == declared - UNSEEN
+
+
+def test_all_that_tests_import_is_wanted_by_name() -> None:
+    """What comes along with something else today may not tomorrow."""
+    named = {line for line in (ROOT / "requirements/dev.in").read_text().splitlines() if not line.startswith("#")}
+    needed = imported("tests", "benchmarks", "man", "docs") - imported("daemon")
+    assert {CARRIED.get(name, name) for name in needed} - named == set()
 
 
 def test_all_that_is_declared_is_locked(project: dict[str, Any]) -> None:

@@ -306,15 +306,18 @@ def test_reloads_under_load(tmp_path: Path, upstream: UpstreamProcess) -> None:
             applied, refused = applied + valid, refused + (not valid)
             memory.append(daemon.status("VmRSS"))
         status = json.loads(fetchd("status", "--json", "-c", str(daemon.config), folder=tmp_path).stdout)
+        assert daemon.stop() == 0
+        # Now that nothing is added to it any more.
         history = {
             name: fetchd("history", name, "-c", str(daemon.config), "-n", "1", folder=tmp_path).stdout
             for name in (f"stay{number}" for number in range(4))
         }
-        assert daemon.stop() == 0
         assert status["generation"] == 1 + applied
         assert (len(daemon.lines("config_reloaded")), len(daemon.lines("config_rejected"))) == (applied, refused)
+        assert not daemon.lines("runs_left_behind")
         assert not (tmp_path / "overlapped").exists()
         assert not daemon.lines("internal_error")
+        assert not daemon.lines("clock_stepped"), "slots that a clock leaps over are not counted"
         for name, told in history.items():
             ran = slots(daemon, name)
             skipped = sum(map(int, re.findall(r"(\d+) x ", told.partition("skipped: ")[2])))

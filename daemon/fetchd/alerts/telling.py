@@ -10,11 +10,10 @@ from datetime import datetime, timedelta
 from typing import Final, Protocol
 from urllib.parse import urlsplit
 
-import structlog
-
 from fetchd.alerts.memory import ALIVE, alive_at, forget, keep, recalled
 from fetchd.alerts.options import ALWAYS_TOLD, AlertOptions, Maintenance
 from fetchd.alerts.posts import Box, Posts
+from fetchd.alerts.said import say
 from fetchd.alerts.troubles import (
     DAEMON,
     FAILING,
@@ -38,8 +37,6 @@ from fetchd.notifiers.message import NotifierOptions
 from fetchd.run import Delivery, Outcome, Report, new_run_id
 from fetchd.store import Memory, Store
 from fetchd.watch import Result, Unwatched
-
-log = structlog.get_logger()
 
 TICK: Final = 1.0
 LOOK_EVERY: Final = 10.0
@@ -108,8 +105,11 @@ class Alerts(Unwatched):
         self._look_at = self._alive_at = self._earliest = float("-inf")
         self._tell_at: float | None = None
 
-    async def load(self, told: Told, boxes: Mapping[str, Box]) -> None:
-        """Learn what people know already; to be called once, before the first Run."""
+    async def load(self, told: Told, boxes: Mapping[str, Box]) -> str:
+        """Learn what people know already; to be called once, before the first Run.
+
+        Return for how long the daemon was down, in words; "" if that is not to be told.
+        """
         await self._posts.load()
         self.replace(told, boxes)
         now = self._clock.now()
@@ -117,8 +117,11 @@ class Alerts(Unwatched):
         self._forget_gone()
         self.daemon_ok("config")  # this process has one
         down_since = await alive_at(self._store)
-        if down_since is not None and (now - down_since).total_seconds() >= self._options.down_after:
-            self.daemon("down", f"the daemon was down for {lasted(down_since, now)}", lasting=False)
+        if down_since is None or (now - down_since).total_seconds() < self._options.down_after:
+            return ""
+        down = f"the daemon was down for {lasted(down_since, now)}"
+        self.daemon("down", down, lasting=False)
+        return down
 
     def replace(self, told: Told, boxes: Mapping[str, Box]) -> None:
         """Go by this configuration from now on; ``boxes`` are its notifiers, open."""
@@ -196,7 +199,7 @@ class Alerts(Unwatched):
         self._look_at_daemon()
         if monotonic >= self._alive_at:
             self._store.note(ALIVE, now.isoformat())
-            self._alive_at = monotonic + ALIVE_EVERY
+            self._alive_at = monotonic + min(ALIVE_EVERY, self._options.down_after / 2)
         if self._tell_at is None:
             if not self._poked and monotonic < self._look_at:
                 return
@@ -334,6 +337,7 @@ class Alerts(Unwatched):
         return [one for one in news if one.key not in hushed]
 
     def _note_told(self, news: News, now: datetime) -> None:
+        say(news)
         if news.change is Change.ONCE:
             del self._events[news.key]
             self._events_told[news.key] = self._clock.monotonic()
@@ -343,8 +347,6 @@ class Alerts(Unwatched):
             forget(self._store, news.key)
         else:
             keep(self._store, news.key, trouble, self._teller.redact)
-        if news.job != DAEMON:
-            _say(news)
 
     def _notified(self, job: str) -> Iterable[str]:
         named = self._jobs[job].alerts.notify if job in self._jobs else self._options.notify
@@ -376,19 +378,3 @@ def _is_local(host: str) -> bool:
     """Return whether ``host`` is this machine, which can be reached without a network."""
     name = host.rpartition(":")[0] or host
     return host.startswith(_LOCAL) or name.endswith(".localhost") or "%2f" in host
-
-
-def _say(news: News) -> None:
-    """Log what people are told of a job."""
-    if news.change is Change.STILL:
-        return
-    sink = {"sink": news.kind.removeprefix(SINK)} if news.kind.startswith(SINK) else {}
-    fields = {"job": news.job, **sink, "since": news.since.isoformat(timespec="seconds")}
-    if news.change is Change.OVER:
-        log.info("job_recovered", **fields, was="sink_failing" if sink else news.kind)
-    elif sink:
-        log.warning("sink_failing", **fields, failures=news.count, message=news.message)
-    elif news.kind == OVERDUE:
-        log.warning("job_overdue", **fields, message=news.message)
-    else:
-        log.warning("job_failing", **fields, reason=news.reason, failures=news.count, message=news.message)

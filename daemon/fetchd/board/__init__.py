@@ -72,6 +72,7 @@ class Board(Unwatched):
         self.reload = Reload(1, self.started_at)
         self.samples = Samples()
         self.clock_steps = 0
+        self.before = ""
         self._sources = sources
         self._clock = clock
         self._overdue = Overdue(sources.known.since)
@@ -179,6 +180,10 @@ class Board(Unwatched):
         if standing := self._jobs.get(job):
             self._sources.known.restart(job, self._clock.now())
             standing.changes += 1
+
+    def came_after(self, before: str) -> None:
+        """Note what became of the process before this one, where somebody should know."""
+        self.before = "; ".join(filter(None, (self.before, before)))
 
     def clock_stepped(self) -> None:
         """Count a step of the wall's clock."""

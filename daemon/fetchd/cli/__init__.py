@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from fetchd import __version__
-from fetchd.cli import completion, control, daemon, importing, past
+from fetchd.cli import completion, control, daemon, importing, notify, past
 from fetchd.cli.shared import open_standard_streams
 
 __all__ = ["main"]
@@ -22,6 +22,7 @@ for verb in (
     *(daemon.run, daemon.check, daemon.once, daemon.explain, daemon.schema, daemon.demo),
     *(control.status, control.trigger, control.pause, control.resume, control.reload),
     *(past.history, past.dead),
+    notify.notify,
     completion.completion,
     importing.importing,
 ):

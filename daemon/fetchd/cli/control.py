@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import click
 
 from fetchd.cli.completion import job_names
+from fetchd.cli.progress import drawn_line
 from fetchd.cli.shared import config_option, errors_as_status
 
 _state_dir = click.option(
@@ -145,19 +145,13 @@ def _tell(folder: Path, request: dict[str, Any]) -> int:
     """Ask, and show the answer as it comes; how far a Run has come only on a terminal."""
     from fetchd.cli.standing import progress
 
-    drawn = False
     code = 0
-    for message in _messages(folder, request):
-        if "progress" in message:
-            if sys.stderr.isatty():
-                click.echo(f"\r\x1b[K{progress(message['progress'])}", err=True, nl=False)
-                drawn = True
-            continue
-        if drawn:
-            click.echo("\r\x1b[K", err=True, nl=False)
-            drawn = False
-        for key in ("out", "err"):
-            if key in message:
-                click.echo(message[key], err=key == "err")
-        code = message.get("exit", code)
+    with drawn_line() as line:
+        for message in _messages(folder, request):
+            if "progress" in message:
+                line.show(progress(message["progress"]))
+            for key in ("out", "err"):
+                if key in message:
+                    line.say(message[key], err=key == "err")
+            code = message.get("exit", code)
     return code

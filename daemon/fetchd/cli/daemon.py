@@ -6,12 +6,18 @@ import json
 import os
 import signal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from fetchd.cli.completion import job_names
+from fetchd.cli.progress import drawn_line
 from fetchd.cli.shared import TerminatedError, config_option, count_of, errors_as_status, load, logging, undrawn
 from fetchd.signals import Hangups
+
+if TYPE_CHECKING:
+    from fetchd.config import Config
+    from fetchd.run import Progress
 
 
 def _terminated(_number: int, _frame: object) -> None:
@@ -54,20 +60,38 @@ def run(new_state: bool, given: Path | None) -> int:
 
 
 @click.command()
+@click.option("--online", is_flag=True, help="Also connect to every server, and look at what sinks need.")
 @config_option
 @errors_as_status
-def check(given: Path | None) -> None:
+def check(online: bool, given: Path | None) -> int:
     """Print everything that is wrong with the configuration.
+
+    With --online each server that it names is connected to as its jobs do, up to the TLS handshake; no request is sent.
+    Of sinks it is told what keeps them from their work. It holds for the user who asks, and for this machine.
 
     Exit status: 0 nothing, 78 findings.
     """
-    from fetchd.fetch.tls import unverified
+    with undrawn():
+        from fetchd.fetch.tls import unverified
 
     config = load(given)
     for name in unverified(config.jobs.values()):
         warning = f"warning: jobs.{name}.tls: with verify = false any server is believed"
         click.echo(f"{config.path}: {warning}", err=True)
     click.echo(f"{config.path}: {count_of(len(config.jobs), 'job')}, nothing wrong")
+    return _check_online(config) if online else 0
+
+
+def _check_online(config: Config) -> int:
+    import asyncio
+
+    with undrawn():
+        from fetchd.cli.online import online
+    from fetchd.secret import Redactor
+
+    redact = Redactor(config.secret_texts())
+    with logging(config, redact, level="error"), drawn_line() as line:
+        return asyncio.run(online(config, redact, line))
 
 
 @click.command()
@@ -81,6 +105,9 @@ def once(job: str, dry_run: bool, given: Path | None) -> int:
     Exit status: 0 it succeeded, or there was nothing new; 1 it failed.
     """
     import asyncio
+    from dataclasses import asdict
+
+    from fetchd.cli.standing import progress as how_far
 
     with undrawn():
         from fetchd import once as verb
@@ -88,8 +115,12 @@ def once(job: str, dry_run: bool, given: Path | None) -> int:
 
     config = load(given)
     redact = Redactor(config.secret_texts())
-    with logging(config, redact, level="warning"):
-        return asyncio.run(verb.once(config, job, dry_run=dry_run, show=click.echo, redact=redact))
+    with logging(config, redact, level="warning"), drawn_line() as line:
+
+        def follow(progress: Progress) -> None:
+            line.show(how_far(asdict(progress)))
+
+        return asyncio.run(verb.once(config, job, dry_run=dry_run, show=line.say, redact=redact, follow=follow))
 
 
 @click.command()

@@ -59,16 +59,28 @@ def dead_show(id: str, given: Path | None) -> None:
 @dead.command("replay")
 @click.argument("ids", nargs=-1, metavar="ID...")
 @click.option("--all", "everything", is_flag=True, help="All of them.")
+@click.option(
+    "--wait", is_flag=True, help="Wait until the running daemon has tried them all with success, or given up."
+)
 @config_option
 @errors_as_status
-def dead_replay(ids: tuple[str, ...], everything: bool, given: Path | None) -> None:
-    """Try dead letters again; a running daemon begins within seconds."""
+def dead_replay(ids: tuple[str, ...], everything: bool, wait: bool, given: Path | None) -> int:
+    """Try dead letters again; a running daemon begins within seconds.
+
+    Exit status: 0 they are tried, with --wait: they are delivered; 1 one is dead again, 69 with --wait: no daemon runs.
+    """
     from datetime import UTC, datetime
 
     from fetchd import past
 
+    chosen = _chosen(ids, everything)
     state_dir, show = kept(given)
-    show(past.dead_replay(state_dir, _chosen(ids, everything), datetime.now(UTC)))
+    if not wait:
+        show(past.dead_replay(state_dir, chosen, datetime.now(UTC)))
+        return 0
+    from fetchd.cli.replaying import replay
+
+    return replay(state_dir, chosen)
 
 
 @dead.command("purge")

@@ -55,6 +55,7 @@ class _Wary(aiohttp.BaseConnector):
                 spoilt += 1
             elif not (protocol.used and exchange.fresh):
                 exchange.reused, protocol.used = protocol.used, True
+                exchange.connected(connection)
                 return connection
             connection.close()
         raise aiohttp.ClientConnectionError("the server speaks before it is asked")

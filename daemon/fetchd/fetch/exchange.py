@@ -17,6 +17,8 @@ from fetchd.job import Policy, Timeouts
 from fetchd.run import Progress
 
 if TYPE_CHECKING:
+    from aiohttp.connector import Connection
+
     from fetchd.fetch.hosts import Turn
 
 EXTENSION: Final = "fetchd"
@@ -128,6 +130,9 @@ class Exchange:
                 return
         if self._scope is not None:
             self._scope.deadline = now + self.timeout_of(phase)  # the loop's clock is the monotonic one
+
+    def connected(self, connection: Connection) -> None:
+        """Take notice of the connection that the request is about to be sent on."""
 
     def leave(self) -> None:
         """Note how long the last phase took."""

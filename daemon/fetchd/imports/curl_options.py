@@ -191,7 +191,7 @@ def requests(arguments: Sequence[str]) -> list[Said]:
 def _long(written: str, rest: list[str], said: Said) -> None:
     name = _full(written)
     if name is None:
-        said.unknown.append(f"--{written}")
+        said.unknown.append(f"--{written.partition('=')[0]}")
     elif name in _WITH_VALUE:
         _with_value(name, rest, said)
     else:

@@ -33,6 +33,7 @@ class Readings:
     overdue: Callable[[str], bool]
     pending: Callable[[str, str], int]
     in_flight: Callable[[], int]
+    stuck: Callable[[], int]
     in_flight_bytes: Callable[[], int]
     loop_lag: Callable[[], float]
     lines_dropped: Callable[[], int]
@@ -77,6 +78,7 @@ class Exposition:
         applied, at = readings.reload()
         singles: Sequence[tuple[str, str, str, float]] = (
             ("runs_in_flight", "gauge", "Runs that are alive, those that wait for a place too.", readings.in_flight()),
+            ("runs_stuck", "gauge", "Runs that ignore that they were cancelled, and live on.", readings.stuck()),
             ("in_flight_bytes", "gauge", "Bytes of bodies that Runs hold in memory.", readings.in_flight_bytes()),
             (
                 "loop_lag_seconds",

@@ -73,16 +73,16 @@ class Force:
 
     async def _remove(self, names: Sequence[str], undo: ExitStack) -> list[Entry]:
         """Take jobs away, and end their Runs: under another name one of them may be about to come again."""
+        entries: list[Entry] = []
         for count, name in enumerate(names, start=1):
             self._timetable.remove(name)
             undo.callback(self._timetable.add, self._roster.jobs[name])
+            # Before the Runs are ended: a task that was started but has not begun is to find no such job any more.
+            entries.append(self._roster.remove(name))
+            undo.callback(self._roster.put, entries[-1])
             await _breathe(count)
         if names and (left := await self._cancel(names)):
             log.error("runs_left_behind", jobs=list(left), count=len(left))
-        entries: list[Entry] = []
-        for name in names:
-            entries.append(self._roster.remove(name))
-            undo.callback(self._roster.put, entries[-1])
         return entries
 
     def _put(self, entry: Entry, undo: ExitStack) -> Entry | None:

@@ -35,6 +35,7 @@ _SHOW: Final = f"""
 SELECT {OWED_COLUMNS} FROM deliveries d JOIN results r USING (sequence)
 WHERE d.state = 'dead' AND r.run || '-' || d.sink = ?
 """  # noqa: S608 - the columns are ours
+_STATES: Final = "SELECT r.run || '-' || d.sink, d.state FROM deliveries d JOIN results r USING (sequence)"
 _REPLAY: Final = """
 UPDATE deliveries SET state = 'owed', attempts = 0, next_try = ? WHERE sequence = ? AND sink = ?
 """
@@ -87,6 +88,13 @@ def replay(state_dir: Path, ids: Iterable[str], now: datetime) -> int:
         for sequence, _, sink in keys:
             transaction.connection.execute(_REPLAY, (now.isoformat(), sequence, sink))
     return len(keys)
+
+
+def undelivered(state_dir: Path, ids: Iterable[str]) -> dict[str, bool]:
+    """Return those of the deliveries ``ids`` that are still kept, and whether each of them is a dead letter."""
+    wanted = set(ids)
+    with _opened(state_dir) as connection:
+        return {id: state == "dead" for id, state in connection.execute(_STATES) if id in wanted}
 
 
 def purge(state_dir: Path, ids: Iterable[str]) -> int:

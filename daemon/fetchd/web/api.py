@@ -45,6 +45,7 @@ class Api:
                 "version": board.version,
                 "pid": board.pid,
                 "started": board.started_at,
+                "before": board.before or None,
                 "now": found.at,
                 "ready": verdict.ready,
                 "problems": self._sources.redact(verdict.problems),

@@ -183,6 +183,7 @@ class Pages:
             "version": board.version,
             "pid": board.pid,
             "started": board.started_at,
+            "before": board.before,
             "config": redact(str(board.config)),
             "owed": found.owed,
             "dead": found.dead,

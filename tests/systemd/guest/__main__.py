@@ -58,7 +58,7 @@ def main() -> None:
         for name, verdict, detail in _verdicts(check, stage):
             counts[verdict] += 1
             _say(f"CHECK {name} {verdict} {' '.join(detail.split())}")
-        _say(f"TOOK {time.monotonic() - began:.1f} s {check.__name__}")
+        _say(f"TOOK {check.__name__} {time.monotonic() - began:.1f} s")
     _say(f"END {counts['PASS']} passed, {counts['FAIL']} failed, {counts['SKIP']} skipped")
 
 

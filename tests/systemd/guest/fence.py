@@ -107,8 +107,7 @@ def command_works(stage: Stage) -> str:
 def extraction_works(stage: Stage) -> str:
     """Bodies are read in worker processes, whose memory is bounded by a system call that the filter must leave."""
     unit = stage.unit
-    extract = 'extract = { rows = "[@]", fields = { number = "n" } }'
-    unit.begin(config(job("rows", to_file("rows"), more=f"{HOUR}\n{extract}")))
+    unit.begin(config(job("rows", to_file("rows"), more=f'{HOUR}\nextract = "{{number: n}}"')))
     unit.start()
     trigger(unit, "rows")
     text = unit.out("rows.jsonl").read_text()

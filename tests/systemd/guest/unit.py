@@ -38,7 +38,7 @@ def until(reached: Callable[[], Any], what: str, patience: float = PATIENCE) -> 
     end = time.monotonic() + patience
     while not (found := reached()):
         expect(time.monotonic() < end, f"not within {patience:g} s: {what}")
-        time.sleep(0.05)
+        time.sleep(0.1)
     return found
 
 
@@ -102,6 +102,16 @@ class Unit:
     def reload(self) -> subprocess.CompletedProcess[str]:
         """Reload it."""
         return run("systemctl", "reload", self.name)
+
+    def stopped_well(self) -> None:
+        """Expect that the service manager has seen no failure; of a stopped unit it keeps no properties.
+
+        Raises:
+            WrongError: it has.
+        """
+        self.wait_said("Deactivated successfully")
+        failures = [line for line in self.said() if "Failed with result" in line or "Killing process" in line]
+        expect(not failures, failures)
 
     def show(self, key: str) -> str:
         """Return a property."""
@@ -168,7 +178,8 @@ class Unit:
         path = self.out(f"{job}.jsonl")
         if not path.exists():
             return []
-        return [json.loads(line)["n"] for line in path.read_text().splitlines()]
+        lines = map(json.loads, path.read_text().splitlines())
+        return [line.get("body", line)["n"] for line in lines]  # the file sink's lines tell of the delivery, too
 
 
 def config(jobs: str, **daemon: str) -> str:

@@ -52,7 +52,7 @@ class Authority:
             case DigestAuth(username=username, password=password):
                 return Digest(username.reveal(), password.reveal())
             case OAuth2Auth() as auth:
-                network, within = _network(job, auth), min(auth.deadline, SHARE * job.deadline)
+                network, within = token_network(job, auth), min(auth.deadline, SHARE * job.deadline)
                 return Bearer(self._tokens.grant(auth, network), network, within, self._monotonic)
         return None
 
@@ -92,7 +92,7 @@ class Bearer(httpx.Auth):
         return await self._grant.token(replace(exchange.limits, network=self._network), self._within)
 
 
-def _network(job: Job, auth: OAuth2Auth) -> Network:
+def token_network(job: Job, auth: OAuth2Auth) -> Network:
     """Return how questions to the token server travel: as the job's requests.
 
     Whom the job trusts, and who it says it is, holds for its own host alone: an API whose certificate is not checked

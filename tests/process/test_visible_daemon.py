@@ -1,0 +1,192 @@
+"""Never silent: what is wrong with the daemon, or below it, is seen in the log, the metrics, the page and a message."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.process.outside import HANG, WITHIN, Outside, Reply, until, watched
+
+pytestmark = pytest.mark.timeout(60)
+
+LIBRARIES: Final = Path("/usr/lib")
+CODE: Final = """
+import time
+from pathlib import Path
+
+
+async def blocking(context):
+    for name, seconds in (("short", 1.9), ("long", 60)):
+        order = Path(__file__).with_name(name)
+        if order.exists():
+            order.unlink()
+            time.sleep(seconds)
+"""
+
+
+@pytest.fixture
+def outside() -> Iterator[Outside]:
+    """Give all that the daemon speaks with."""
+    with Outside() as server, server.opened():
+        yield server
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[None]:
+    """Put a disk of 2 MB at ``folder``."""
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=2m,mode=700", "tmpfs", str(folder)]
+    if subprocess.run(command, capture_output=True, check=False).returncode != 0:
+        pytest.skip("mounting a small disk takes root's rights")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def fill(folder: Path) -> Path:
+    """Take every byte that is left and return the file that did."""
+    ballast = folder / "ballast"
+    left = os.statvfs(folder)
+    with ballast.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, left.f_bavail * left.f_frsize)
+    return ballast
+
+
+def test_a_full_disk(tmp_path: Path, outside: Outside) -> None:
+    """Also of the results that no sink took meanwhile: they are lost, and that is told like all that is given up."""
+    outside.answer("/hook", Reply(500))
+    jobs = f"""
+    [jobs.kept]
+    url = "{outside.url}/well"
+    sinks = [{{ kind = "webhook", url = "{outside.url}/taken" }}]
+    [jobs.lost]
+    url = "{outside.url}/well"
+    sinks = [{{ kind = "webhook", url = "{outside.url}/hook" }}]
+    """
+    with small_disk(tmp_path / "state"), watched(tmp_path, outside, jobs) as seen:
+        seen.daemon.wait_for("run_finished", 2, job="kept", outcome="succeeded")
+        outside.answer("/hook", Reply())
+        seen.daemon.wait_for("run_finished", 2, job="lost", outcome="succeeded")
+        ballast = fill(seen.daemon.state)
+        seen.daemon.wait_for("store_failing")
+        seen.measures("fetchd_store_writable", lambda value: value == 0)
+        seen.shows("/", "Warning:", "the store cannot be written")
+        seen.answers("/readyz", 200, "the store cannot be written")
+        outside.told(kind="store", change="new")
+        outside.answer("/hook", Reply(500))
+        seen.daemon.wait_for("run_finished", job="lost", outcome="delivery_failed")
+        seen.measures("fetchd_deliveries_total", lambda count: count >= 1, job="lost", result="dead")
+        seen.shows("/jobs/lost", "the result is lost", "answered 500")
+        outside.told(job="lost", kind="dead_letters")
+        ballast.unlink()
+        outside.answer("/hook", Reply())
+        seen.daemon.wait_for("store_recovered")
+        seen.measures("fetchd_store_writable", lambda value: value == 1)
+        seen.shows("/", "the store cannot be written", gone=True)
+        outside.told(kind="store", change="over")
+        assert seen.daemon.stop() == 0
+
+
+def test_a_loop_that_stands_still(tmp_path: Path, outside: Outside) -> None:
+    """For a moment: it is seen where, and for how long. For good: the process ends, and the next one tells of it."""
+    (tmp_path / "shop.py").write_text(CODE)
+    jobs = '[jobs.blocking]\ncollect = "shop:blocking"\n'
+    with watched(tmp_path, outside, jobs, daemon='stall_timeout = "2500ms"') as seen:
+        seen.daemon.wait_for("run_finished", job="blocking")
+        (tmp_path / "short").touch()
+        assert "in blocking" in seen.daemon.wait_for("loop_stalled", state="began")[0]["stack"]
+        seen.daemon.wait_for("loop_stalled", state="ended")
+        seen.daemon.wait_for("slots_missed", job="blocking")
+        seen.measures("fetchd_loop_lag_seconds", lambda value: 1 < value < 5)
+        seen.measures("fetchd_slots_missed_total", lambda count: count > 1, job="blocking")
+        seen.shows("/", "Warning:", "the loop stood still for")
+        seen.shows("/jobs/blocking", "Slots missed")
+        began = seen.metric("process_start_time_seconds")
+        (tmp_path / "long").touch()
+        assert seen.daemon.wait() == 1
+    with watched(tmp_path, outside, jobs) as seen:
+        assert "in blocking" in seen.daemon.lines("loop_stalled", state="replaced")[0]["stack"]
+        seen.measures("process_start_time_seconds", lambda value: value > began)
+        seen.shows("/", "Before that", "stood still, so that it was replaced")
+        seen.answers("/api/status", 200, "stood still, so that it was replaced")
+        assert "stood still" in outside.told(kind="stall", change="once")["message"]
+        seen.daemon.wait_for("daemon_in_trouble", trouble="stall")
+        assert seen.daemon.stop() == 0
+
+
+def test_a_daemon_that_was_killed(tmp_path: Path, outside: Outside) -> None:
+    """Meanwhile no page answers and the pings stop, so that others raise the alarm; then it tells for how long."""
+    jobs = f"""
+    [jobs.rates]
+    url = "{outside.url}/rates"
+    overdue_after = "1s"
+    alerts = {{ after = 0 }}
+    """
+    with watched(tmp_path, outside, jobs) as seen:
+        seen.daemon.wait_for("run_finished", job="rates", outcome="succeeded")
+        outside.pinged("daemon")
+        seen.daemon.signal(signal.SIGKILL)
+        assert seen.daemon.wait() == -signal.SIGKILL
+        killed, pings = time.monotonic(), len(outside.pings)
+        with pytest.raises(ConnectionRefusedError):
+            seen.get("/readyz")
+    outside.answer("/rates", HANG)
+    until(lambda: time.monotonic() > killed + 1.5, "time stands still")
+    assert len(outside.pings) == pings
+    with watched(tmp_path, outside, jobs) as seen:
+        assert "the daemon was down for" in outside.told(kind="down", change="once")["message"]
+        seen.daemon.wait_for("daemon_in_trouble", trouble="down")
+        seen.shows("/", "Before that", "the daemon was down for")
+        outside.told(job="rates", kind="overdue", change="new")
+        seen.daemon.wait_for("job_overdue", job="rates")
+        seen.measures("fetchd_job_overdue", lambda value: value == 1, job="rates")
+        seen.shows("/jobs/rates", "overdue", "Overdue since")
+        outside.pinged("daemon", since=pings)
+        outside.answer("/rates", Reply())
+        outside.told(job="rates", kind="overdue", change="over")
+        seen.measures("fetchd_job_overdue", lambda value: value == 0, job="rates")
+        assert seen.daemon.stop() == 0
+
+
+def test_a_clock_that_is_stepped(tmp_path: Path, outside: Outside) -> None:
+    """Jobs go on by the new time, without a gap and without a herd, and people learn that somebody set the clock."""
+    libraries = sorted(LIBRARIES.glob("*/faketime/libfaketimeMT.so.1"))
+    if not libraries:
+        pytest.skip("needs the Debian package faketime")
+    clock = tmp_path / "clock"
+    clock.write_text("+0")
+    environment = {
+        "LD_PRELOAD": str(libraries[0]),
+        "FAKETIME_TIMESTAMP_FILE": str(clock),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
+    jobs = f'[jobs.rates]\nurl = "{outside.url}/rates"\n'
+    with watched(tmp_path, outside, jobs, environment=environment) as seen:
+        seen.daemon.wait_for("run_finished", 2, job="rates", outcome="succeeded")
+        step(clock, "-3600")
+        assert -3610 < seen.daemon.wait_for("clock_stepped")[0]["seconds"] < -3590
+        done = len(seen.daemon.lines("run_finished", job="rates"))
+        seen.daemon.wait_for("run_finished", done + 2, job="rates", outcome="succeeded", patience=WITHIN)
+        seen.measures("fetchd_clock_steps_total", lambda count: count == 1)
+        seen.shows("/", "Clock set", "1 time")
+        outside.told(kind="clock", change="once")
+        seen.daemon.wait_for("daemon_in_trouble", trouble="clock")
+        assert not seen.daemon.lines("slots_missed")
+        assert seen.daemon.stop() == 0
+
+
+def step(clock: Path, seconds: str) -> None:
+    """Set the clock that the daemon goes by, at once: it is read all the time."""
+    new = clock.with_suffix(".new")
+    new.write_text(seconds)
+    new.rename(clock)
