@@ -116,6 +116,35 @@ async def test_failures_survive_a_restart(tmp_path: Path) -> None:
         assert (found.state, found.failures, standing.failing_since) == (State.FAILING, 2, NOW)
 
 
+def test_the_runs_of_earlier_processes_are_shown() -> None:
+    """After a restart the page goes on where it was: the last Run, the chart, and how often it has failed."""
+    before = made("a", "b")
+    reports: list[Report] = []
+    outcomes = [Outcome.SUCCEEDED, Outcome.FETCH_FAILED, Outcome.DELIVERY_FAILED, Outcome.CANCELLED]
+    for number, outcome in enumerate(outcomes):
+        run = Run(f"r{number}", "a", NOW + timedelta(minutes=number))
+        reports.append(Report(run, outcome, message=f"of {number}", started=run.slot, duration=number))
+    house = made("a", "b")
+    house.board.recall([*reports, Report(Run("x", "gone", NOW), Outcome.SUCCEEDED)])
+    standing = house.board.standing("a")
+    assert standing is not None
+    assert standing.last is not None
+    assert standing.last_failure is not None
+    assert (standing.last.outcome, standing.last_failure.message) == (Outcome.CANCELLED, "of 2")
+    assert standing.recent.runs() == [(outcome, float(number)) for number, outcome in enumerate(outcomes)]
+    assert (look(house).state, look(house).failures) == (State.FAILING, 2)
+    assert standing.runs is None
+    assert look(house, "b") == look(before, "b")
+
+
+def test_what_the_store_counted_beyond_the_last_runs_counts() -> None:
+    """Of a thousand failures the last thirty are known one by one."""
+    house = House({"a": job("a")}, remembered={"a": Memory(failures=1000, failing_since=NOW)})
+    report = Report(Run("r", "a", NOW), Outcome.FETCH_FAILED, started=NOW)
+    house.board.recall([report])
+    assert look(house).failures == 1000
+
+
 def test_the_last_runs_are_remembered_and_no_more() -> None:
     """A job that runs each second for a year takes no more memory than after a minute."""
     house = made("a")

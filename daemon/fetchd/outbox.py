@@ -17,6 +17,7 @@ from fetchd.clock import Clock
 from fetchd.errors import SinkError, StoreError
 from fetchd.lanes import Lanes, OpenLane
 from fetchd.run import Delivery, Fetched, Progress, Run, deliveries_of
+from fetchd.shorten import shortened
 from fetchd.store import Owed, Store
 from fetchd.targets import ABSENT, Sinks
 from fetchd.tries import Try, Unkept, is_gone, which, why_dead
@@ -240,7 +241,7 @@ class Outbox:
             await self._sinks[delivery.job][delivery.sink].sink.deliver(delivery)
         except BaseException as error:
             text = str(error) or "the try was cut off"
-            self._watcher.tried(delivery, Result.DEAD, text[:LONGEST_ERROR])
+            self._watcher.tried(delivery, Result.DEAD, shortened(text, LONGEST_ERROR))
             raise
         self._watcher.tried(delivery, Result.DELIVERED, "")
 
@@ -329,7 +330,7 @@ class Outbox:
 
     def _failed(self, one: Try, error: SinkError) -> None:
         """Note that a try failed: the delivery is owed again, or dead."""
-        lane, text = one.lane, str(error)[:LONGEST_ERROR]
+        lane, text = one.lane, shortened(str(error), LONGEST_ERROR)
         lane.failures = 0 if error.permanent else lane.failures + 1
         delay = self._backoff(lane.failures) if lane.failures else DRAIN_SPACING
         lane.due = self._clock.monotonic() + delay

@@ -12,6 +12,7 @@ from typing import Final
 import structlog
 
 from fetchd.board import Board, Known, Sources
+from fetchd.board.standing import RECENT
 from fetchd.clock import Clock, SystemClock
 from fetchd.config import Config, values_of
 from fetchd.config.source import Reading, Source
@@ -109,7 +110,9 @@ async def build(stack: AsyncExitStack, launch: Launch, store: SqliteStore, notif
     """
     config, clock = launch.reading.config, SystemClock()
     known = await Known.load(store)
-    board = Board(config.jobs, config.path, Sources(store.recall, lambda: scheduler.next_slots(), known), clock)
+    sources = Sources(store.recall, lambda: scheduler.next_slots(), known, launch.redact)
+    board = Board(config.jobs, config.path, sources, clock)
+    board.recall(await store.recent(RECENT))
     watching = _watching(config, store, board, clock, launch.redact)
     watchers = watching.watchers()
     engine = await stack.enter_async_context(open_engine(config, store, watcher=watchers, told=launch.redact.note))

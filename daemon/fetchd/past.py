@@ -11,6 +11,7 @@ from typing import Final
 from fetchd.errors import StoreError
 from fetchd.log import printable
 from fetchd.run import Report
+from fetchd.shorten import shortened
 from fetchd.store import letters
 from fetchd.units import format_duration
 
@@ -115,7 +116,7 @@ def _line(report: Report) -> str:
     reason = f" ({report.reason})" if report.reason else ""
     status = f", status {report.status}" if report.status else ""
     took = f"{format_duration(round(report.duration, 3)) if report.duration >= 0.001 else '0s'}"
-    message = f": {' '.join(report.message.split())[:200]}" if report.message else ""
+    message = f": {shortened(' '.join(report.message.split()), 200)}" if report.message else ""
     return f"{slot}  {report.outcome}{reason} in {took}{status}, {report.bytes} bytes{message}"
 
 

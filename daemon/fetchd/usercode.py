@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from fetchd.shorten import shortened
+
 FRAMES: Final = 8
 LONGEST_TRACEBACK: Final = 4000
 
@@ -44,4 +46,4 @@ def own_traceback(error: BaseException) -> str:
     """Return ``error`` as a traceback without the frame that called the user's code, without local values, bounded."""
     trace = error.__traceback__.tb_next if error.__traceback__ else None
     told = traceback.TracebackException(type(error), error, trace, limit=-FRAMES, capture_locals=False, compact=True)
-    return "".join(told.format())[-LONGEST_TRACEBACK:].strip()
+    return shortened("".join(told.format()), LONGEST_TRACEBACK, end=True).strip()

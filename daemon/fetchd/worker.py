@@ -18,6 +18,7 @@ import structlog
 from fetchd import worker_main
 from fetchd.child import Child, Program, how_it_ended
 from fetchd.errors import FetchError, UserCodeError
+from fetchd.shorten import shortened
 from fetchd.usercode import Result, own_traceback
 
 __all__ = ["Result", "ResultTooLargeError", "Workers", "load_function"]
@@ -51,7 +52,8 @@ def load_function(name: str) -> Callable[..., Any]:
     try:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:
-        raise UserCodeError(f"cannot import {module_name}: {type(error).__name__}: {error}"[:1000]) from None
+        message = f"cannot import {module_name}: {type(error).__name__}: {error}"
+        raise UserCodeError(shortened(message, 1000)) from None
     function = getattr(module, attribute, None)
     if not callable(function):
         raise UserCodeError(f"{module_name} has no function {attribute}")

@@ -60,7 +60,7 @@ def test_json_is_json(block: Block) -> None:
 def test_commands_are_there(block: Block) -> None:
     """A verb or an option that was renamed takes the documents with it."""
     for line in lines(block.text):
-        for call in re.findall(r"(?:^|[|;] |^sudo |exec fetchd )(fetchd [^|&;>]*)", line):
+        for call in re.findall(r"(?:^|[|;] |^sudo |exec fetchd |=\S+ +)(fetchd [^|&;>]*)", line):
             judge(shlex.split(call, comments=True)[1:])
 
 

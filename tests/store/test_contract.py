@@ -335,6 +335,19 @@ async def test_notes_are_found_by_the_beginning_of_their_names(opened: Open) -> 
         assert await store.notes("none/") == {}
 
 
+async def test_the_last_runs_of_every_job_are_told_at_once(opened: Open) -> None:
+    """Whoever shows all jobs asks once, and gets each job's in their order."""
+    async with opened() as store:
+        for number in range(1, 6):
+            store.finish(a_report(a_run(number)))
+            store.finish(a_report(a_run(number, "other"), Outcome.FETCH_FAILED))
+        found = [(report.run.job, report.run.slot) for report in await store.recent(2)]
+    slots = [a_run(4).slot, a_run(5).slot]
+    assert [slot for job, slot in found if job == "rates"] == slots
+    assert [slot for job, slot in found if job == "other"] == slots
+    assert len(found) == 4
+
+
 async def test_a_restart_forgets_nothing_of_a_job(tmp_path: Path) -> None:
     """Pauses, failures, notes and what Runs carry are there for the next process."""
     async with open_sqlite_store(tmp_path) as store:

@@ -28,11 +28,12 @@ __all__ = ["Board", "Ending", "Known", "Look", "Recent", "Reload", "Sources", "S
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Whom the board asks for what it does not keep itself; none of it waits."""
+    """Whom the board asks for what it does not keep itself; none of it waits. ``redact`` takes secrets out."""
 
     recall: Callable[[str], Memory]
     next_slots: Callable[[], Mapping[str, datetime]]
     known: Known
+    redact: Callable[[str], str] = str
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +143,22 @@ class Board(Unwatched):
         """Note how a Run ended."""
         self._running.discard(report.run.job)
         if standing := self._jobs.get(report.run.job):
-            standing.end(report)
+            standing.end(report, Ending.of(report, self._sources.redact))
+
+    def recall(self, reports: Iterable[Report]) -> None:
+        """Learn how the last Runs of earlier processes ended, in their order; once, before the first Run of this one.
+
+        The store knows of more failures to fetch than these Runs, but of no failed delivery.
+        """
+        kept = {name: (standing.failures, standing.failing_since) for name, standing in self._jobs.items()}
+        for standing in self._jobs.values():
+            standing.failures, standing.failing_since = 0, None
+        for report in reports:
+            if standing_of := self._jobs.get(report.run.job):
+                standing_of.recall(report, Ending.of(report, self._sources.redact))
+        for name, (failures, since) in kept.items():
+            if failures > self._jobs[name].failures:
+                self._jobs[name].failures, self._jobs[name].failing_since = failures, since
 
     def skipped(self, job: str, slot: datetime, reason: Reason) -> None:
         """Count a slot that found no Run of its own."""
@@ -162,7 +178,7 @@ class Board(Unwatched):
         if result is Result.DELIVERED:
             standing.took(delivery.sink)
         else:
-            trouble = Trouble(self._clock.now(), result is Result.DEAD, error[:LONGEST_MESSAGE])
+            trouble = Trouble(self._clock.now(), result is Result.DEAD, self._sources.redact(error)[:LONGEST_MESSAGE])
             standing.refused(delivery.sink, trouble)
 
     def reloaded(self, generation: int, error: str = "", jobs: Mapping[str, Job] | None = None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -50,10 +51,10 @@ class Ending:
     duration: float
 
     @classmethod
-    def of(cls, report: Report) -> Ending:
-        """Return ``report`` in short."""
+    def of(cls, report: Report, redact: Callable[[str], str]) -> Ending:
+        """Return ``report`` in short; secrets are taken out before its message is cut."""
         at = (report.started or report.run.slot) + timedelta(seconds=report.duration)
-        message = report.message[:LONGEST_MESSAGE]
+        message = redact(report.message)[:LONGEST_MESSAGE]
         return cls(at, report.outcome, report.reason, message, report.status, report.duration)
 
 
@@ -116,12 +117,14 @@ class Standing:
         self.running_since = at
         self.changes += 1
 
-    def end(self, report: Report) -> None:
-        """Note how a Run ended. One that was cancelled says nothing of the job."""
-        ending = Ending.of(report)
+    def end(self, report: Report, ending: Ending) -> None:
+        """Note how a Run ended, in full and in short. One that was cancelled says nothing of the job."""
         self.running_since = None
-        self.last = ending
         self.runs = _counted(self.runs, report.outcome)
+        self._ended(report, ending)
+
+    def _ended(self, report: Report, ending: Ending) -> None:
+        self.last = ending
         self.recent.add(report.outcome, report.duration)
         if report.outcome.good:
             self.failures, self.failing_since = 0, None
@@ -130,6 +133,10 @@ class Standing:
             self.failing_since = self.failing_since or ending.at
             self.last_failure = ending
         self.changes += 1
+
+    def recall(self, report: Report, ending: Ending) -> None:
+        """Learn how a Run of an earlier process ended; what counts since the start does not count it."""
+        self._ended(report, ending)
 
     def skip(self, reason: Reason) -> None:
         """Count a slot that found no Run of its own."""

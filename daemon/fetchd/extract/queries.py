@@ -11,6 +11,7 @@ from jmespath.exceptions import JMESPathError, JMESPathTypeError
 from jmespath.visitor import TreeInterpreter
 
 from fetchd.extract.plain import Steps, TooLongError, failure
+from fetchd.shorten import shortened
 
 GROWTH: Final = 4
 """How many times over an expression may name the same part of a value, to be followed on the loop."""
@@ -46,7 +47,7 @@ class Query:
             wanted = " or ".join(str(kind) for kind in error.expected_types)
             why = f"{error.function_name}() takes {wanted}, not {error.actual_type}"
         except JMESPathError as error:
-            why = " ".join(str(error).split())[:200]
+            why = shortened(" ".join(str(error).split()), 200)
         except Exception as error:  # the library compares whatever it finds, and Python does not always
             why = type(error).__name__
         raise failure(f'"{self.text}" cannot be asked of it: {why}')

@@ -6,6 +6,8 @@ import zlib
 from collections.abc import Iterator
 from typing import Final
 
+from fetchd.shorten import shortened
+
 PIECE: Final = 64 * 1024
 ACCEPTED: Final = "gzip, deflate"
 """What is asked for. The decoders for br and zstd cannot be bounded with the standard library, so they are not."""
@@ -47,7 +49,9 @@ class Decoder:
             yield data
             return
         if self._kind not in {"gzip", "deflate"}:
-            raise NotDecodableError(f'Content-Encoding is "{self._declared[:100]}", but {ACCEPTED} were offered')
+            raise NotDecodableError(
+                f'Content-Encoding is "{shortened(self._declared, 100)}", but {ACCEPTED} were offered'
+            )
         for start in range(0, len(data), _SLICE):
             yield from self._inflated(data[start : start + _SLICE])
 

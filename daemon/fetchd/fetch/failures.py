@@ -20,6 +20,7 @@ from fetchd.errors import FetchError, Reason
 from fetchd.fetch.exchange import Exchange, Phase
 from fetchd.fetch.network import RefusedAddressError
 from fetchd.fetch.tls import tls_words
+from fetchd.shorten import shortened
 
 
 class ExchangeError(FetchError):
@@ -233,12 +234,12 @@ def _words(error: BaseException) -> str:
     if isinstance(cause, HttpProcessingError):
         return f"the response is broken: {_unquoted(cause.message)}"
     text = getattr(cause, "verify_message", None) or getattr(cause, "strerror", None) or str(cause)
-    return " ".join(text.split())[:500] or type(cause).__name__
+    return shortened(" ".join(text.split()), 500) or type(cause).__name__
 
 
 def _unquoted(message: str) -> str:
     """Return ``message`` up to where it quotes the response."""
-    return " ".join(_QUOTATION.split(message)[0].split()).rstrip(" :")[:500]
+    return shortened(" ".join(_QUOTATION.split(message)[0].split()).rstrip(" :"), 500)
 
 
 def _lack_of_descriptors() -> str:

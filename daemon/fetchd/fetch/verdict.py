@@ -11,6 +11,7 @@ from fetchd.errors import FetchError, Reason
 from fetchd.fetch.exchange import Exchange
 from fetchd.fetch.retry import retry_after
 from fetchd.job import Expect
+from fetchd.shorten import shortened
 
 _TRANSIENT: Final = frozenset({408, 425, 500, 502, 503, 504})
 
@@ -34,7 +35,7 @@ def judge(response: httpx.Response, expect: Expect, exchange: Exchange, now: dat
         return
     declared = response.headers.get("content-type", "")
     if declared.partition(";")[0].strip().lower() != expect.content_type.lower():
-        message = f'the content type is "{declared[:100]}", not "{expect.content_type}"'
+        message = f'the content type is "{shortened(declared, 100)}", not "{expect.content_type}"'
         raise _error(Reason.UNEXPECTED, message, False, response, exchange)
 
 

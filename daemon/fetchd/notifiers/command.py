@@ -13,6 +13,7 @@ from fetchd.child import Child, Program, how_it_ended
 from fetchd.job import Listed
 from fetchd.notifiers.message import Message, NotifierOptions, NotifyError
 from fetchd.secret import Secret
+from fetchd.shorten import shortened
 from fetchd.sinks import Resources
 
 _INHERITED: Final = frozenset({"HOME", "LANG", "LOGNAME", "PATH", "SHELL", "TMPDIR", "TZ", "USER", "VIRTUAL_ENV"})
@@ -86,7 +87,7 @@ class CommandNotifier:
         finally:
             await child.aclose()
         if status != 0:
-            words = f": {said[-_SAID:]}" if said else ""
+            words = f": {shortened(said, _SAID, end=True)}" if said else ""
             raise NotifyError(f"{self._argv[0]} {how_it_ended(status)}{words}")
 
 

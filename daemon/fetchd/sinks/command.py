@@ -17,6 +17,7 @@ from fetchd.errors import SinkError
 from fetchd.job import Listed, SinkOptions
 from fetchd.run import Delivery
 from fetchd.secret import Secret
+from fetchd.shorten import shortened
 from fetchd.sinks import Resources
 from fetchd.sinks.content import clean
 
@@ -157,4 +158,4 @@ def _told(error: OSError) -> str:
 
 def _last_words(output: str) -> str:
     lines = output.splitlines()[-_SAID_LINES:]
-    return ": " + "\n".join(lines)[-_SAID_CHARACTERS:] if lines else ""
+    return ": " + shortened("\n".join(lines), _SAID_CHARACTERS, end=True) if lines else ""

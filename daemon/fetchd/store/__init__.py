@@ -120,6 +120,9 @@ class Store(Protocol):
     async def history(self, job: str, limit: int) -> Sequence[Report]:
         """Return the last ``limit`` reports of ``job``, the newest first."""
 
+    async def recent(self, limit: int) -> Sequence[Report]:
+        """Return the last ``limit`` reports of each job, the oldest first."""
+
     async def tidy(self) -> None:
         """Let go of history beyond its bound, of unneeded files and of unused pages; called now and then."""
 

@@ -164,6 +164,10 @@ class MemoryStore:
             known = replace(known, failures=0, failing_since=None)
         self._memories[report.run.job] = known
 
+    async def recent(self, limit: int) -> Sequence[Report]:
+        """Return the last ``limit`` reports of each job, the oldest first."""
+        return [report for reports in self.reports.values() for report in list(reports)[-limit:]]
+
     async def tidy(self) -> None:
         """Do nothing: everything is within its bounds at any time."""
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 from fetchd.body import Body
 from fetchd.errors import Reason
 from fetchd.run import Carried, Fetched, Outcome, Report, Run, Validators, deliveries_of
+from fetchd.shorten import shortened
 from fetchd.store import Owed
 
 LONGEST_TEXT: Final = 4096
@@ -32,6 +33,12 @@ SELECT job, run, slot, outcome, reason, message, phase, status, bytes, attempts,
   duration, lateness, waited, timings
 FROM runs WHERE job = ? ORDER BY id DESC LIMIT ?
 """
+SELECT_RECENT: Final = """
+SELECT job, run, slot, outcome, reason, message, phase, status, bytes, attempts, started,
+  duration, lateness, waited, timings
+FROM (SELECT *, row_number() OVER (PARTITION BY job ORDER BY id DESC) AS place FROM runs)
+WHERE place <= ? ORDER BY id
+"""
 
 Row = tuple[Any, ...]
 
@@ -40,7 +47,7 @@ _encode: Final = json.JSONEncoder(separators=(",", ":")).encode
 
 def short(text: str) -> str:
     """Return ``text`` fit for a row: not too long, and without the lone surrogates that SQLite refuses."""
-    text = text[:LONGEST_TEXT]
+    text = shortened(text, LONGEST_TEXT)
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 

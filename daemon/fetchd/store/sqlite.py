@@ -23,7 +23,15 @@ from fetchd.store.bodies import Bodies
 from fetchd.store.deliveries import REMEMBER, Deliveries
 from fetchd.store.history import History
 from fetchd.store.ledger import Ledger
-from fetchd.store.rows import SELECT_REPORTS, carried_of, remembered_row, report_of, time_of, validators_of
+from fetchd.store.rows import (
+    SELECT_RECENT,
+    SELECT_REPORTS,
+    carried_of,
+    remembered_row,
+    report_of,
+    time_of,
+    validators_of,
+)
 from fetchd.store.schema import BODIES, BUSY, NAME, open_database, settle
 from fetchd.store.writer import CLOSING, Transaction, Writer
 
@@ -257,6 +265,13 @@ class SqliteStore:
         """Return the last ``limit`` reports of ``job``, the newest first."""
         rows = await self._writer.run(
             lambda transaction: transaction.connection.execute(SELECT_REPORTS, (job, limit)).fetchall(), reads=True
+        )
+        return [report_of(row) for row in rows]
+
+    async def recent(self, limit: int) -> Sequence[Report]:
+        """Return the last ``limit`` reports of each job, the oldest first."""
+        rows = await self._writer.run(
+            lambda transaction: transaction.connection.execute(SELECT_RECENT, (limit,)).fetchall(), reads=True
         )
         return [report_of(row) for row in rows]
 

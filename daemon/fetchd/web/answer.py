@@ -57,8 +57,9 @@ def as_json(value: Any, status: int = 200) -> Answer:
 
 
 def encoded(value: Any) -> bytes:
-    """Return ``value`` as JSON; times as RFC 3339."""
-    return json.dumps(value, default=_plain, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    """Return ``value`` as JSON; times as RFC 3339. It holds no "<", which a browser could take for HTML."""
+    text = json.dumps(value, default=_plain, ensure_ascii=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").encode("utf-8", "replace")
 
 
 def _plain(value: Any) -> Any:

@@ -210,7 +210,7 @@ class Pages:
         """Return the last failure in full; before the first one of this process, that of the history."""
         for report in runs:
             if report.counts and not report.outcome.good:
-                ending = Ending.of(report)
+                ending = Ending.of(report, self._sources.redact)
                 return replace(ending, message=self._sources.redact(report.message))
         return replace(known, message=self._sources.redact(known.message)) if known else None
 

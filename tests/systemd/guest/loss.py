@@ -16,6 +16,10 @@ EATER: Final = "import os; taken = [os.urandom(1 << 20) for _ in range(1024)]"
 SECOND: Final = 'interval = "1s"\ndeadline = "900ms"'
 UNHURRIED: Final = 'interval = "2s"\ndeadline = "1900ms"'
 SLOW: Final = 12
+KILLED: Final = 3
+HANG_ONCE: Final = (
+    "mkdir $FETCHD_JOB.begun && exec sleep 300; cat > $FETCHD_JOB.part && mv $FETCHD_JOB.part $FETCHD_JOB.done"
+)
 HANGS: Final = 'interval = "1h"\ndeadline = "5m"\ntimeout = "5m"'
 
 
@@ -72,23 +76,23 @@ def memory_kills_command(stage: Stage) -> str:
 
 
 def kill_is_survived(stage: Stage) -> str:
-    """After SIGKILL in the middle of deliveries each result that was taken over is delivered."""
+    """After SIGKILL in the middle of deliveries, each is made by the next process."""
     unit = stage.unit
-    unit.begin(config("".join(job(f"kill{n}", to_file(f"kill{n}"), more='interval = "200ms"') for n in range(3))))
-    stage.upstream.asked.clear()
+    names = [f"kill{number}" for number in range(KILLED)]
+    unit.begin(config("".join(job(name, to_command("sh", "-c", HANG_ONCE), more=HANGS) for name in names)))
     unit.start()
-    for _ in range(3):
-        until(lambda: all(unit.numbers(f"kill{n}")[-1:] for n in range(3)), "results")
-        pid = unit.pid
-        os.kill(pid, signal.SIGKILL)
-        unit.again(pid)
-    restarts = unit.show("NRestarts")
-    counts = [len(unit.numbers(f"kill{n}")) for n in range(3)]
-    until(lambda: all(len(unit.numbers(f"kill{n}")) > counts[n] + 1 for n in range(3)), "results after the last")
-    unit.stop()
-    missing = {n: _missing(unit.numbers(f"kill{n}")) for n in range(3)}
-    expect(all(len(gone) <= 3 for gone in missing.values()), f"more is missing than was under way: {missing}")
-    return f"3 kills, NRestarts {restarts}, at most those under way are missing: {missing}"
+    pid = unit.pid
+    where = ("--state-dir", str(unit.state))
+    asking = [subprocess.Popen(["fetchd", "trigger", name, *where], stderr=subprocess.DEVNULL) for name in names]
+    until(lambda: all(unit.out(f"{name}.begun").exists() for name in names), "the deliveries have begun")
+    os.kill(pid, signal.SIGKILL)
+    unit.again(pid)
+    for ask in asking:
+        ask.wait(10)
+    until(lambda: all(unit.out(f"{name}.done").exists() for name in names), f"all are made; {unit.tail()}")
+    found = [unit.out(f"{name}.done").read_text() for name in names]
+    expect(all('"n": 1' in text for text in found), found)
+    return f"{KILLED} deliveries under way, all made by the next process; NRestarts {unit.show('NRestarts')}"
 
 
 def stop_drains(stage: Stage) -> str:

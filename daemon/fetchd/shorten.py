@@ -1,0 +1,17 @@
+"""Texts cut short, without leaving half a secret behind."""
+
+from __future__ import annotations
+
+
+def shortened(text: str, longest: int, *, end: bool = False) -> str:
+    """Return the first ``longest`` characters of ``text``, or the last ones if ``end``, and a sign that there are more.
+
+    A word that the cut goes through is left out: it may be a secret, and half of one is not known for what it is.
+    """
+    if len(text) <= longest:
+        return text
+    kept = text[-longest - 1 :] if end else text[: longest + 1]
+    if not kept[0 if end else -1].isspace():
+        words = kept.split(maxsplit=1) if end else kept.rsplit(maxsplit=1)
+        kept = words[-1 if end else 0] if len(words) == 2 else ""
+    return f"[...] {kept.strip()}".rstrip() if end else f"{kept.strip()} [...]".lstrip()
