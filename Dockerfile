@@ -25,6 +25,7 @@ RUN python -m venv --without-pip /tools \
  && pip --python /tools/bin/python install --no-index --find-links /wheels hatchling
 COPY pyproject.toml README.md LICENSE ./
 COPY daemon daemon
+COPY man/fetchd.1 man/
 # What pyproject.toml wants and the lock does not have ends the build here. Neither pip nor the tools come along.
 # hadolint ignore=DL3013
 RUN SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH} \

@@ -269,6 +269,64 @@ async def test_a_page_that_has_expired(status: int, anew: bool, tmp_path: Path) 
     assert [line["event"] for line in lines] == ["pages_restarted"] * anew
 
 
+@pytest.mark.parametrize(
+    ("keys", "forgotten"),
+    [
+        ({"pages": {"kind": "page", "param": "start", "first": 0, "items": "data"}}, b'{"error": "invalid_cursor"}'),
+        ({"pages": {"kind": "cursor", "param": "start", "next": "next"}, "split": "data"}, b'{"error": "gone"}'),
+        ({"pages": {"kind": "cursor", "param": "start", "next": "next"}}, b"<p>gone</p>"),
+    ],
+)
+async def test_an_error_that_claims_success(keys: dict[str, Any], forgotten: bytes, tmp_path: Path) -> None:
+    """Many servers say with status 200 that they have forgotten a place: every Run from now on would ask for it."""
+
+    def answer(asked: Asked) -> bytes:
+        place = int(asked.query.get("start") or 0)
+        expired = place == 1 and len(api.asked) == 2
+        return response(forgotten) if expired else answered({"data": [place], "next": place + 1 if place < 2 else None})
+
+    async with both(tmp_path, answer) as (gather, api):
+        wanted = job(api.url, **{**keys, "pages": {**keys["pages"], "resume": True, "max": 3}})
+        cut = await gather(wanted, at_most=1)
+        with capture_logs() as lines:
+            got = await gather(wanted, Memory(carried=cut.carried))
+    assert len(got.contents) == 3
+    assert [line["event"] for line in lines] == ["pages_restarted"]
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"extract": "data"},
+        {"split": "data", "unique": "id"},
+        {"parse": "csv"},
+        {"pages": {"kind": "page", "items": "data"}, "split": "data"},
+        {"pages": {"kind": "offset"}, "extract": "@"},
+        {"pages": {"kind": "cursor", "param": "c", "next": "n", "items": "data"}, "split": "data"},
+    ],
+)
+async def test_no_content_is_nothing_new(keys: dict[str, Any], tmp_path: Path) -> None:
+    """A server that has nothing answers 204 (RFC 9110, 15.3.5); nothing in it is to be read, and nothing wrong."""
+    async with both(tmp_path, lambda asked: response(b"", status=204)) as (gather, api):
+        got = await gather(job(api.url, **keys))
+    assert got.error is None
+    assert [result.delivered for result in got.results] == [False]
+
+
+async def test_no_content_joined_is_an_empty_list(tmp_path: Path) -> None:
+    """Of pages of which there is none."""
+    async with both(tmp_path, lambda asked: response(b"", status=204)) as (gather, api):
+        got = await gather(job(api.url, pages={"kind": "page", "deliver": "joined"}))
+    assert got.contents == [[]]
+
+
+async def test_an_empty_page_says_so(tmp_path: Path) -> None:
+    """Any other status promises a page."""
+    async with both(tmp_path, lambda asked: response(b"")) as (gather, api):
+        got = await gather(job(api.url, pages={"kind": "page"}))
+    assert got.refusal == "page 1 has no list: its body is empty"
+
+
 async def test_resumed_pages_ask_the_same_question(tmp_path: Path) -> None:
     """Page 2 of what is newer than today is not page 2 of what is newer than yesterday."""
     async with both(tmp_path, paged) as (gather, api):

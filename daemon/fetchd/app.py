@@ -18,6 +18,7 @@ from fetchd.child import kill_all
 from fetchd.config import Config, ignored_environment
 from fetchd.errors import FetchdError, InstanceError, StoreError
 from fetchd.health import Stage
+from fetchd.heap import give_back
 from fetchd.instance import Instance, hold
 from fetchd.job import ENVIRONMENT
 from fetchd.parts import Launch, Parts, build, say_unverified
@@ -28,6 +29,7 @@ from fetchd.store import Store
 from fetchd.store.schema import set_aside
 from fetchd.store.sqlite import SqliteStore, open_sqlite_store
 from fetchd.systemd import Notifier
+from fetchd.units import count_of
 
 log = structlog.get_logger()
 
@@ -140,9 +142,10 @@ async def _keep(instance: Instance) -> None:
 
 
 async def _tidy(store: Store) -> None:
-    """Tidy the store now and then; what it cannot do it leaves for the next time."""
+    """Tidy the store, and memory, now and then; what the store cannot do it leaves for the next time."""
     while True:
         await asyncio.sleep(TIDY_EVERY)
+        give_back()
         try:
             await store.tidy()
         except StoreError as error:
@@ -177,7 +180,7 @@ def _say_start(config: Config, environment: Mapping[str, str], stall: str | None
 def _say_ready(parts: Parts) -> None:
     jobs, due = len(parts.engine.roster.jobs), parts.scheduler.next_slot()
     parts.health.stage = Stage.RUNNING
-    parts.notifier.ready(f"{jobs} jobs")
+    parts.notifier.ready(count_of(jobs, "job"))
     log.info("daemon_ready", jobs=jobs, next_slot=due.isoformat(timespec="milliseconds") if due else None)
 
 

@@ -31,6 +31,9 @@ _NOTHING: Final = Carried()
 _NONE: Final = Validators()
 _EXPIRED: Final = frozenset({400, 404, 410, 416, 422})
 """What servers answer to a page that they do not know any more."""
+_NO_PAGE: Final = frozenset({Reason.PAGES, Reason.EXTRACT, Reason.UNEXPECTED})
+"""What becomes of an answer that says the same with the status of a success."""
+_NO_CONTENT: Final = 204
 
 
 class Fetch(Protocol):
@@ -121,16 +124,17 @@ class Harvest:
         else:
             trail, carried = _begun(job, self._known(job, run, memory), memory), memory.carried
             while trail.walk.place is not None:
+                resumed = trail.resumed
                 try:
                     page, refusal = await self._page(job, run, progress, trail)
+                    left = _left(job, trail, carried, whole=trail.walk.place is None and refusal is None)
+                    page = await self._finished(job, page, progress, left)
                 except FetchError as error:
-                    if not trail.resumed or error.status not in _EXPIRED:
+                    if not (resumed and (error.status in _EXPIRED or error.reason in _NO_PAGE)):
                         raise
-                    log.warning("pages_restarted", job=job.name, run=run.id, status=error.status)
+                    log.warning("pages_restarted", job=job.name, run=run.id, status=progress.status, message=str(error))
                     trail = _begun(job, self._known(job, run, memory), replace(memory, carried=_NOTHING))
                     continue
-                left = _left(job, trail, carried, whole=trail.walk.place is None and refusal is None)
-                page = await self._finished(job, page, progress, left)
                 carried = page.carried or carried
                 yield page
                 if refusal is not None:
@@ -236,6 +240,8 @@ class Harvest:
         """Return ``fetched`` as it is handed over, with what the next Run begins with."""
         if not _extracts(job):
             return replace(fetched, carried=carried)
+        if fetched.status == _NO_CONTENT:
+            return replace(fetched, carried=carried, delivered=False)
         progress.phase = "extract"
         with _closing(fetched):
             extracted, carried = await self._reader.extracted(job, fetched, carried, progress)

@@ -10,6 +10,7 @@ from fetchd.secret import MASK, Redactor
 from tests.config.files import loaded, refused
 
 URL = 'url = "https://h.test/?c={cursor}"'
+KEYED = 'url = "https://h.test/"\nauth = { kind = "api_key", where = "query", name = "key", value = "canary" }'
 
 
 @pytest.mark.parametrize(
@@ -22,6 +23,8 @@ URL = 'url = "https://h.test/?c={cursor}"'
         'url = "https://h.test/"\nmethod = "POST"\njson = { a = ["{cursor}"] }\ncursor = { header = "X-Next" }',
         'url = "https://h.test/"\nmethod = "POST"\nbody = "query { slot(at: {now}) { id } }"',
         'url = "https://h.test/"\npages = { kind = "link" }\nparse = "csv"',
+        'url = "https://h.test/"\npages = { kind = "link" }\nmethod = "HEAD"',
+        'url = "https://h.test/"\npages = { kind = "page", param = "p", size_param = "p" }',
         'url = "https://h.test/"\nmethod = "POST"\nform = {}\npages = { kind = "cursor", next = "n", field = "a.b" }',
     ],
 )
@@ -52,6 +55,18 @@ def test_what_fits(text: str, tmp_path: Path) -> None:
             'url = "https://h/"\nmethod = "POST"\nform = {}\npages = { kind = "cursor", next = "n", field = "a..b" }',
             "5: jobs.a.pages.field: names its levels",
         ),
+        ('url = "https://h/"\nmethod = "HEAD"\npages = { kind = "page" }', "4: jobs.a.pages: there is nothing to read"),
+        (f'{URL}\nmethod = "HEAD"\ncursor = {{ next = "a" }}', "4: jobs.a.cursor.next: there is nothing to read"),
+        (
+            'url = "https://h/"\npages = { kind = "offset", param = "limit" }',
+            "3: jobs.a.pages.param: limit is what size_param is called too",
+        ),
+        (
+            'url = "https://h/"\npages = { kind = "page", param = "p", size = 5, size_param = "p" }',
+            "3: jobs.a.pages.param: p is what size_param is called too",
+        ),
+        (f'{KEYED}\npages = {{ kind = "cursor", param = "key", next = "n" }}', "4: jobs.a.pages.param: auth sets this"),
+        (f'{KEYED}\npages = {{ kind = "offset", size_param = "key" }}', "4: jobs.a.pages.size_param: auth sets this"),
         ('collect = "os:getcwd"\npages = { kind = "page" }', "3: jobs.a.pages: goes with url only"),
         ('collect = "os:getcwd"\ncursor = { slot = true }', "3: jobs.a.cursor: goes with url only"),
     ],

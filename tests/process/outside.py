@@ -73,6 +73,7 @@ class Outside(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.port}"
         self.messages: list[dict[str, Any]] = []
         self.pings: list[str] = []
+        self.fails: list[bytes] = []
         self.bodies: list[bytes] = []
         self.changed = threading.Condition()
         self._answers: dict[str, Reply] = {}
@@ -109,6 +110,7 @@ class Outside(ThreadingHTTPServer):
         with self.changed:
             if path.startswith("/ping"):
                 self.pings.append(path)
+                self.fails += [body] if path.endswith("/fail") else []
             elif path.startswith("/chat"):
                 self.messages.append(json.loads(body))
             self.bodies.append(body)

@@ -199,3 +199,16 @@ async def test_an_expression_that_explodes_ends_elsewhere(shared: Resources) -> 
     with pytest.raises(SinkError, match=r"takes more than \d+ MiB of memory") as caught:
         await deliver(shared, given, columns={"x": "join(s, l)"})
     assert caught.value.permanent
+
+
+@pytest.mark.parametrize(
+    ("older", "newer"), [("r1", "r1.2"), ("r1.2", "r1.3"), ("r1.9", "r1.10"), ("r1.99", "r1.100"), ("r1.100", "r2")]
+)
+async def test_of_a_record_on_several_pages_the_last_one_counts(older: str, newer: str, shared: Resources) -> None:
+    """Pages are counted: page ten comes after page nine."""
+    first, last = (
+        of_run(older, {"id": 1, "attributes": {"title": "old"}}),
+        of_run(newer, {"id": 1, "attributes": {"title": "new"}}),
+    )
+    for replayed in ((first, last), (last, first)):
+        assert [row["title"] for row in await deliver(shared, *replayed, key="id")] == ["new"]

@@ -12,8 +12,9 @@ import click
 
 from fetchd.cli.completion import job_names
 from fetchd.cli.progress import drawn_line
-from fetchd.cli.shared import TerminatedError, config_option, count_of, errors_as_status, load, logging, undrawn
+from fetchd.cli.shared import TerminatedError, config_option, errors_as_status, load, logging, sparing
 from fetchd.signals import Hangups
+from fetchd.units import count_of
 
 if TYPE_CHECKING:
     from fetchd.config import Config
@@ -44,7 +45,7 @@ def run(new_state: bool, given: Path | None) -> int:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     import asyncio
 
-    with undrawn():
+    with sparing():
         from fetchd.app import serve
         from fetchd.parts import Launch
     from fetchd.config import find
@@ -71,7 +72,7 @@ def check(online: bool, given: Path | None) -> int:
 
     Exit status: 0 nothing, 78 findings.
     """
-    with undrawn():
+    with sparing():
         from fetchd.fetch.tls import unverified
 
     config = load(given)
@@ -85,7 +86,7 @@ def check(online: bool, given: Path | None) -> int:
 def _check_online(config: Config) -> int:
     import asyncio
 
-    with undrawn():
+    with sparing():
         from fetchd.cli.online import online
     from fetchd.secret import Redactor
 
@@ -109,7 +110,7 @@ def once(job: str, dry_run: bool, given: Path | None) -> int:
 
     from fetchd.cli.standing import progress as how_far
 
-    with undrawn():
+    with sparing():
         from fetchd import once as verb
     from fetchd.secret import Redactor
 

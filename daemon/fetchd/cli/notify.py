@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fetchd.cli.shared import EXIT_FAILED, config_option, errors_as_status, load, logging, undrawn
+from fetchd.cli.shared import EXIT_FAILED, config_option, errors_as_status, load, logging, sparing
 
 if TYPE_CHECKING:
     from fetchd.config import Config
@@ -52,7 +52,7 @@ async def _tried(config: Config, wanted: dict[str, NotifierOptions], redact: Red
     from dataclasses import replace
     from datetime import UTC, datetime
 
-    with undrawn():
+    with sparing():
         from fetchd.alerts.posts import open_boxes, try_notifiers
         from fetchd.engine import open_engine
         from fetchd.folders import scratch_folder

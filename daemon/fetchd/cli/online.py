@@ -7,11 +7,12 @@ from contextlib import aclosing
 from datetime import UTC, datetime
 
 from fetchd.cli.progress import Line
-from fetchd.cli.shared import EXIT_CONFIG, count_of
+from fetchd.cli.shared import EXIT_CONFIG
 from fetchd.config import Config
 from fetchd.log import printable
 from fetchd.online import look
 from fetchd.secret import Redactor
+from fetchd.units import count_of
 
 
 async def online(config: Config, redact: Redactor, line: Line) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 import os
 import signal
 import sys
@@ -110,12 +111,14 @@ def open_standard_streams() -> None:
 
 
 @contextmanager
-def undrawn() -> Iterator[None]:
-    """Import the libraries without what they draw with: httpx and structlog take in rich and pygments if they can.
+def sparing() -> Iterator[None]:
+    """Import the libraries without what they can do without, which is a sixth of the daemon's memory.
 
-    That is ten of the megabytes that the daemon does not have.
+    httpx and structlog draw with rich and pygments, if they can: ten megabytes. The C form of frozenlist takes one, for
+    the sake of libstdc++, to keep lists of a hook or two. pydantic has Python remember the sources of all models, for
+    their docstrings.
     """
-    hidden = ("rich", "pygments")
+    hidden = ("rich", "pygments", "frozenlist._frozenlist")
     missing: dict[str, Any] = {name: None for name in hidden if name not in sys.modules}
     sys.modules.update(missing)
     try:
@@ -123,11 +126,7 @@ def undrawn() -> Iterator[None]:
     finally:
         for name in missing:
             del sys.modules[name]
-
-
-def count_of(number: int, noun: str) -> str:
-    """Return ``number`` with ``noun`` in the right form."""
-    return f"{number} {noun}" + ("" if number == 1 else "s")
+        linecache.clearcache()
 
 
 def _coloured() -> bool:

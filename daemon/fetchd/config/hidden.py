@@ -17,6 +17,8 @@ from fetchd.secret import INLINE, Secret, is_sensitive
 _ADDRESS: Final = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _NAMED: Final = frozenset({"headers", "params", "form", "env"})
 _IN_PATHS: Final = "/%:@!$&'()*+,;=~"
+_LIKE_A_KEY: Final = 16
+"""Characters of a part of a path that is taken for a key by itself: servers repeat such parts without the others."""
 
 
 def hidden_texts(value: Any) -> Iterator[str]:
@@ -71,6 +73,8 @@ def _secret(secret: Secret) -> Iterator[str]:
         for piece in around(parts.path):  # what is between placeholders is what a filled path still shows
             if path := piece.rstrip("/"):
                 yield from (path, unquote(path), quote(path, safe=_IN_PATHS))
+            for part in filter(lambda part: len(part) >= _LIKE_A_KEY, piece.split("/")):
+                yield from (part, unquote(part))
 
 
 def _in_address(text: str) -> Iterator[str]:

@@ -118,6 +118,9 @@ def fitting(own: Job, job: Job) -> Problems:
     if "deadline" in own.model_fields_set and job.deadline > job.interval:
         what = "time between two slots" if job.cron else "interval"
         yield ("deadline",), f"is longer than the {what}, {format_duration(job.interval)}"
+    if "backoff" in own.model_fields_set and own.backoff.after and own.backoff.longest <= job.interval:
+        message = f"is not longer than the interval, {format_duration(job.interval)}: it would never grow"
+        yield ("backoff", "longest"), message
     auth = own.auth
     if isinstance(auth, OAuth2Auth) and "deadline" in auth.model_fields_set and auth.deadline >= job.deadline:
         yield ("auth", "deadline"), f"is not shorter than the job's, {format_duration(job.deadline)}"

@@ -7,8 +7,9 @@ from collections.abc import Collection, Iterator
 from typing import Final
 
 from fetchd.fetch import placeholders
-from fetchd.job import CursorPages, Job, LinkPages
+from fetchd.job import CursorPages, Job, LinkPages, NumberedPages, OffsetPages
 
+_NO_BODY: Final = "there is nothing to read: what HEAD asks for has no body"
 _ORIGIN: Final = re.compile(r"[a-z+]*://[^/?#]*", re.IGNORECASE)
 
 Problems = Iterator[tuple[tuple[int | str, ...], str]]
@@ -44,6 +45,23 @@ def _cursor(own: Job, bad: Collection[str]) -> Problems:
         yield ("cursor", "initial"), 'with slot = true it is a time, such as "2026-01-01T00:00:00Z"'
     if own.cursor.next is not None and own.parse != "json":
         yield ("cursor", "next"), f'is asked of JSON, and parse is "{own.parse}"'
+    if own.cursor.next is not None and own.method == "HEAD":
+        yield ("cursor", "next"), f"{_NO_BODY}: write header, or another method"
+
+
+def _parameters(own: Job, bad: Collection[str]) -> Problems:
+    """Judge the parameters that pages set: of two with the same name only one arrives."""
+    pages = own.pages
+    names = {"param": pages.param} if isinstance(pages, CursorPages | NumberedPages | OffsetPages) else {}
+    if isinstance(pages, NumberedPages | OffsetPages) and pages.size:
+        names["size_param"] = pages.size_param
+        if pages.param == pages.size_param:
+            yield ("pages", "param"), f"{pages.param} is what size_param is called too: name another"
+    if own.auth is None or "auth" in bad:
+        return
+    for key, name in names.items():
+        if own.auth.fills() == ("query", name):
+            yield ("pages", key), "auth sets this parameter"
 
 
 def _pages(own: Job, bad: Collection[str]) -> Problems:
@@ -52,6 +70,9 @@ def _pages(own: Job, bad: Collection[str]) -> Problems:
     headers_only = isinstance(pages, LinkPages) and pages.next is None and pages.deliver == "each"
     if own.parse != "json" and not headers_only:
         yield ("pages",), f'are read as JSON, and parse is "{own.parse}"; only links in headers go with that'
+    if own.method == "HEAD" and not headers_only:
+        yield ("pages",), f"{_NO_BODY}; only links in headers go with that"
+    yield from _parameters(own, bad)
     if not isinstance(pages, CursorPages) or pages.field is None or {"json", "form"} & set(bad):
         return
     if own.form is None and not isinstance(own.json_body, dict):

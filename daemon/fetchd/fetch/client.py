@@ -13,6 +13,7 @@ import httpx
 from fetchd.clock import SystemClock
 from fetchd.fetch import failures
 from fetchd.fetch.auth.query import KeyInQuery
+from fetchd.fetch.connections import share_context
 from fetchd.fetch.exchange import EXTENSION, Exchange, Limits
 from fetchd.fetch.hosts import Hosts
 from fetchd.fetch.network import SOCKET_HOST, carried
@@ -174,6 +175,7 @@ async def open_transport(options: ClientOptions) -> AsyncIterator[Transport]:
     """Open the connections that everything shares."""
     resolver = Resolver(options.names)
     contexts = Contexts(tls_context(options.ca_file), options.ca_file)
+    share_context(contexts.default)
     transport = Transport(contexts=contexts, resolver=resolver, hosts=options.hosts, proxies=options.proxies)
     try:
         yield transport

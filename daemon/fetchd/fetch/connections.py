@@ -139,6 +139,14 @@ class _Response(aiohttp.ClientResponse):
             transport.abort()
 
 
+def share_context(context: ssl.SSLContext) -> None:
+    """Let ``context`` take the place of aiohttp's own, which its import has made.
+
+    That holds all of the system's CAs, nearly a megabyte, and nothing of ours ever asks with it.
+    """
+    aiohttp.connector._SSL_CONTEXT_VERIFIED = context
+
+
 def open_session(
     tls: ssl.SSLContext, resolver: Resolver, network: Network = DIRECT, proxy_tls: ssl.SSLContext | None = None
 ) -> aiohttp.ClientSession:

@@ -15,6 +15,8 @@ from fetchd.run import Fetched
 
 LONGEST_CURSOR: Final = 4096
 """Characters of a cursor at the most."""
+_NO_CONTENT: Final = 204
+"""There is nothing (RFC 9110, 15.3.5): neither a page nor, so, a next one."""
 
 AnyPages = LinkPages | CursorPages | NumberedPages | OffsetPages
 
@@ -73,6 +75,9 @@ class Walk:
         self.count += 1
         self._bytes += fetched.body.size
         self._seen.add(_digest(_whereabouts(here, ask)))
+        if fetched.status == _NO_CONTENT:
+            self.items = 0
+            return None
         self.items = self._items(values[-2:]) if _counted(self._pages) else 0
         following = self._following(here, ask, fetched, values)
         if isinstance(following, FetchError):
@@ -141,6 +146,8 @@ class Walk:
         # Null is what some servers write for "none"; but at once it is more likely that the expression is wrong.
         if kind in {None, "null"} and self.count > 1:
             return 0
+        if kind is None:
+            raise refused(f"page {self.count} has no list: its body is empty")
         where = f"items, {self._pages.items}," if self._pages.items else "it has no items, and its body"
         raise refused(f'page {self.count} has no list: {where} is a {kind}; write where the list is, as items = "data"')
 

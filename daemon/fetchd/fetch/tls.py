@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import ssl
 from collections import defaultdict
@@ -56,7 +57,7 @@ def tls_context(ca_file: Path | None = None) -> ssl.SSLContext:
     Raises:
         OSError: ``ca_file`` cannot be read, or holds no certificate.
     """
-    context = ssl.create_default_context()
+    context = _trusting_system()
     context.set_alpn_protocols(["http/1.1"])
     if ca_file is not None:
         context.load_verify_locations(ca_file)
@@ -155,13 +156,21 @@ def _trusting(own: Path | None, added: Path | None) -> ssl.SSLContext:
 def _trusting_system() -> ssl.SSLContext:
     """Return a context that looks CAs up when it meets them, where the system has them sorted for that.
 
-    All of them at once are most of a context's hundreds of KiB, which each client certificate would cost anew.
+    All of them at once are most of a context's hundreds of KiB, which each client certificate would cost anew. Where
+    fewer are sorted than stand in the system's file, or it is set to another file, that file counts.
     """
     paths = ssl.get_default_verify_paths()
-    overridden = paths.cafile not in {None, paths.openssl_cafile}
-    if not overridden and paths.capath and any(_HASHED.fullmatch(file.name) for file in Path(paths.capath).iterdir()):
-        return ssl.create_default_context(capath=paths.capath)
+    overridden = paths.cafile is not None and not os.path.samefile(paths.cafile, paths.openssl_cafile)
+    if paths.capath and not overridden:
+        sorted_ones = sum(bool(_HASHED.fullmatch(name)) for name in os.listdir(paths.capath))
+        if sorted_ones and sorted_ones >= _count(paths.cafile):
+            return ssl.create_default_context(capath=paths.capath)
     return ssl.create_default_context()
+
+
+def _count(file: str | None) -> int:
+    """Return how many certificates are in ``file``."""
+    return Path(file).read_bytes().count(b"-----BEGIN CERTIFICATE-----") if file else 0
 
 
 def _identify(context: ssl.SSLContext, tls: Tls) -> None:

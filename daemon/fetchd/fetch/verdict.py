@@ -34,7 +34,7 @@ def judge(response: httpx.Response, expect: Expect, exchange: Exchange, now: dat
     if expect.content_type is None:
         return
     declared = response.headers.get("content-type", "")
-    if declared.partition(";")[0].strip().lower() != expect.content_type.lower():
+    if _media_type(declared) != _media_type(expect.content_type):
         message = f'the content type is "{shortened(declared, 100)}", not "{expect.content_type}"'
         raise _error(Reason.UNEXPECTED, message, False, response, exchange)
 
@@ -48,6 +48,11 @@ def _error(reason: Reason, message: str, transient: bool, response: httpx.Respon
         elapsed=exchange.elapsed(),
         status=response.status_code,
     )
+
+
+def _media_type(text: str) -> str:
+    """Return the media type alone: servers differ in its parameters, and how they write them."""
+    return text.partition(";")[0].strip().lower()
 
 
 def _reason(status: int) -> Reason:

@@ -19,6 +19,7 @@ from fetchd.reload.changes import Changes, Verdict, Why, compare
 from fetchd.reload.files import Key, Look, SecretFiles
 from fetchd.reload.force import Force
 from fetchd.systemd import Notifier
+from fetchd.units import count_of
 
 log = structlog.get_logger()
 
@@ -60,10 +61,14 @@ class Reloader:
         """Read the file and put what it says in force, or change nothing; return what became of it."""
         async with self._turn:
             self._notifier.reloading()
+            refused = "reload failed"
             try:
-                return await self._attempt(why, self._source.read)
+                verdict = await self._attempt(why, self._source.read)
+                refused = "" if verdict.applied else "the new configuration was refused"
             finally:
-                self._notifier.ready(f"{len(self.config.jobs)} jobs")
+                jobs = count_of(len(self.config.jobs), "job")
+                self._notifier.ready(f"{jobs}; {refused}" if refused else jobs)
+            return verdict
 
     async def rotate(self) -> Verdict:
         """Put the same text in force with the secrets as they are now; the file is not read."""

@@ -31,6 +31,10 @@ CREATE TABLE IF NOT EXISTS "{table}" (
 )
 """
 _NOW: Final = "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')"
+_PLACE: Final = (
+    "substr({run}, 1, instr({run} || '.', '.') - 1), CAST(substr({run}, instr({run} || '.', '.') + 1) AS INT)"
+)
+"""What sorts results by time: the id of their Run, then, for those of its further pages, the number after the dot."""
 
 
 class Records:
@@ -47,8 +51,9 @@ class Records:
         self._insert = f'INSERT INTO "{table}" ({", ".join(names)}) VALUES ({", ".join("?" * len(names))})'  # noqa: S608
         if key:
             changed = ", ".join(f"{name} = excluded.{name}" for name in names if name != f'"{key}"')
-            # The ids of Runs sort by time: a delivery that is replayed does not undo a newer one.
-            newer = f'excluded.run >= "{table}".run'
+            # A delivery that is replayed does not undo a newer one.
+            stored = _PLACE.format(run=f'"{table}".run')
+            newer = f"({_PLACE.format(run='excluded.run')}) >= ({stored})"
             self._insert += f' ON CONFLICT ("{key}") DO UPDATE SET {changed}, stored_at = {_NOW} WHERE {newer}'
         self._insert += " ON CONFLICT (delivery, number) DO NOTHING"
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from fetchd.log import printable
 from fetchd.web import charts, words
 
 _FOLDER: Final = Path(__file__).with_name("templates")
@@ -19,6 +20,7 @@ def environment() -> Environment:
     made = Environment(
         loader=FileSystemLoader(_FOLDER),
         autoescape=True,
+        finalize=_visible,
         undefined=StrictUndefined,
         auto_reload=False,
         trim_blocks=True,
@@ -34,6 +36,11 @@ def environment() -> Environment:
         "phases_of": charts.phases,
     }
     return made
+
+
+def _visible(value: Any) -> Any:
+    """Return a text with what a terminal would obey, or what reorders a line, escaped: pages are read with curl too."""
+    return printable(value, keep="\n\t") if type(value) is str else value
 
 
 def exact(at: datetime) -> Markup:
