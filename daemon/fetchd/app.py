@@ -23,13 +23,13 @@ from fetchd.instance import Instance, hold
 from fetchd.job import ENVIRONMENT
 from fetchd.parts import Launch, Parts, build, say_unverified
 from fetchd.scheduler import missed_slot
+from fetchd.shorten import count_of
 from fetchd.signals import Signals, hear
 from fetchd.stall import last_stall
 from fetchd.store import Store
 from fetchd.store.schema import set_aside
 from fetchd.store.sqlite import SqliteStore, open_sqlite_store
 from fetchd.systemd import Notifier
-from fetchd.units import count_of
 
 log = structlog.get_logger()
 

@@ -1,4 +1,4 @@
-"""Texts cut short, without leaving half a secret behind."""
+"""Texts for people: cut short without leaving half a secret behind, and how many there are of something."""
 
 from __future__ import annotations
 
@@ -15,3 +15,8 @@ def shortened(text: str, longest: int, *, end: bool = False) -> str:
         words = kept.split(maxsplit=1) if end else kept.rsplit(maxsplit=1)
         kept = words[-1 if end else 0] if len(words) == 2 else ""
     return f"[...] {kept.strip()}".rstrip() if end else f"{kept.strip()} [...]".lstrip()
+
+
+def count_of(number: int, noun: str) -> str:
+    """Return how many there are, in words: "1 job", "2 jobs"."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")

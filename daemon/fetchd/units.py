@@ -54,11 +54,6 @@ def parse_size(text: str) -> int:
     return size
 
 
-def count_of(number: int, noun: str) -> str:
-    """Return how many there are, in words: "1 job", "2 jobs"."""
-    return f"{number} {noun}" + ("" if number == 1 else "s")
-
-
 def format_duration(seconds: float) -> str:
     """Return ``seconds`` as it would be written in a configuration file; the inverse of `parse_duration`."""
     micros = round(seconds * 1_000_000)

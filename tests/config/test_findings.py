@@ -108,6 +108,8 @@ JOBS = [
         ["4: jobs.a.deadline: is longer than the time between two slots, 1m"],
     ),
     (f'{JOB}interval = "10s"\ndeadline = "20s"\n', ["4: jobs.a.deadline: is longer than the interval, 10s"]),
+    (f'{JOB}interval = "2h"\nbackoff = {{ after = 3 }}\n', ["backoff.longest: is not longer than the interval, 2h"]),
+    (f'{JOB}interval = "2h"\nbackoff = {{ after = 0 }}\n', []),
     (f'{JOB}timeout = "40s"\n', ["3: jobs.a.timeout: is longer than the deadline, 30s"]),
     (f'{JOB}timeout = {{ read = "40s" }}\n', ["3: jobs.a.timeout.read: is longer than the deadline, 30s"]),
     (f'{JOB}interval = "5s"\ntimeout = "6s"\n', ["4: jobs.a.timeout: is longer than the deadline, 5s"]),

@@ -13,8 +13,8 @@ import click
 from fetchd.cli.completion import job_names
 from fetchd.cli.progress import drawn_line
 from fetchd.cli.shared import TerminatedError, config_option, errors_as_status, load, logging, sparing
+from fetchd.shorten import count_of
 from fetchd.signals import Hangups
-from fetchd.units import count_of
 
 if TYPE_CHECKING:
     from fetchd.config import Config

@@ -12,7 +12,7 @@ from fetchd.config import Config
 from fetchd.log import printable
 from fetchd.online import look
 from fetchd.secret import Redactor
-from fetchd.units import count_of
+from fetchd.shorten import count_of
 
 
 async def online(config: Config, redact: Redactor, line: Line) -> int:

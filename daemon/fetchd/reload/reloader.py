@@ -18,8 +18,8 @@ from fetchd.errors import ConfigError
 from fetchd.reload.changes import Changes, Verdict, Why, compare
 from fetchd.reload.files import Key, Look, SecretFiles
 from fetchd.reload.force import Force
+from fetchd.shorten import count_of
 from fetchd.systemd import Notifier
-from fetchd.units import count_of
 
 log = structlog.get_logger()
 
