@@ -15,6 +15,8 @@ import pytest
 from benchmarks.chart import draw
 from benchmarks.measure import Memory, cpu_of, memory_of, table
 from benchmarks.outage import PEERS, launching
+from benchmarks.politeness import Host
+from benchmarks.politeness import config as polite
 from benchmarks.throughput import PARTS, Window, jobs, main
 from fetchd.config import load
 from tests.processes import alive
@@ -23,7 +25,7 @@ ROOT: Final = Path(__file__).parents[1]
 SVG: Final = "{http://www.w3.org/2000/svg}"
 
 
-@pytest.mark.parametrize("module", ["outage", "throughput"])
+@pytest.mark.parametrize("module", ["outage", "politeness", "throughput"])
 def test_help(module: str) -> None:
     """What the README names can be called."""
     command = [sys.executable, "-m", f"benchmarks.{module}", "--help"]
@@ -31,6 +33,19 @@ def test_help(module: str) -> None:
         command, cwd=ROOT, capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "120"}
     )
     assert f"python -m benchmarks.{module}" in said.stdout
+
+
+def test_requests_before_their_time_are_counted(tmp_path: Path) -> None:
+    """What is on its way while the host asks is nobody's fault; whatever comes later is."""
+    host = Host(5, times=2)
+    served = [host.answer(now) for now in (100.0, 100.1, 104.9, 105.0, 109.0, 110.5, 111.0)]
+    assert served == [False] * 5 + [True] * 2
+    assert host.asked == [100.0, 105.0]
+    assert host.early == [pytest.approx(4.9), pytest.approx(4.0)]
+    assert (host.together, host.served) == (1, [5.5, 6.0])
+    file = tmp_path / "fetchd.toml"
+    file.write_text(f'[daemon]\nstate_dir = "state"\n\n{polite(8080)}')
+    assert len(load(file, environment={"HOME": "/"}).jobs) == 60
 
 
 def test_parts_are_named(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import pty
@@ -80,6 +81,11 @@ def test_lines_are_added_up() -> None:
     assert tally.ready_at == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     assert tally.stopping_at == datetime(2026, 1, 2, 3, 4, 9, tzinfo=UTC)
     assert not tally.troubles
+
+
+def test_the_page_is_found() -> None:
+    """Its port is another one each time."""
+    assert tally_of('{"event":"page_served","level":"info","address":"http://127.0.0.1:1/"}').page == "http://127.0.0.1:1/"
 
 
 @pytest.mark.parametrize(
@@ -197,12 +203,25 @@ def read_until(terminal: int, pattern: str, said: str = "") -> str:
     return said
 
 
+def read_page(address: str) -> str:
+    """Return the status page, as somebody sees it who follows the address that is shown."""
+    connection = http.client.HTTPConnection(address, timeout=PATIENCE)
+    try:
+        connection.request("GET", "/")
+        return connection.getresponse().read().decode()
+    finally:
+        connection.close()
+
+
 def test_ctrl_c_on_a_terminal_ends_it_with_the_summary() -> None:
     """A person stops it when they have seen enough: all that it started ends, and what was seen is summed up."""
     with on_a_terminal("60s") as (process, terminal):
         said = read_until(terminal, r"too_large after \d+ ms")
         assert "1 process" in said
         started = offspring(process.pid)
+        page = re.search(r"http://(127\.0\.0\.1:\d+)/", said)
+        assert page is not None, said
+        assert ">hung</a>" in read_page(page[1])
         process.send_signal(signal.SIGINT)
         said = read_until(terminal, "fetchd run -c", said)
         assert process.wait(PATIENCE) == 0

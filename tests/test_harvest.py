@@ -500,6 +500,7 @@ CURSORS = [
     ({"next": "meta.next"}, {"meta": {"next": None}}, "old"),
     ({"next": "meta.next"}, {"meta": {"next": ""}}, "old"),
     ({"next": "meta.next"}, {}, "old"),
+    ({"next": "meta.next"}, {"meta": {"next": False}}, "old"),
     ({"next": "max_by(@, &id).id"}, [{"id": 3}, {"id": 5}], "5"),
     ({"header": "x-NEXT"}, {}, "from-header"),
     ({"header": "X-Other"}, {}, "old"),
@@ -558,6 +559,25 @@ async def test_records_are_known_over_pages(tmp_path: Path) -> None:
         second = await gather_lines(gather, wanted, Memory(carried=first[-1].carried or Carried()))
     assert [result.delivered for result in first] == [True] * 5 + [False] * 2
     assert [result.delivered for result in second] == [False] * 7
+
+
+async def test_more_records_than_are_remembered_are_told_of(tmp_path: Path) -> None:
+    """What is forgotten while the walk goes on is delivered by the next Run again, and nobody would know why."""
+
+    def answer(asked: Asked) -> bytes:
+        page = int(asked.query["page"])
+        return answered([{"id": number} for number in range(page * 2000, page * 2000 + 2000)] if page < 4 else [])
+
+    async with both(tmp_path, answer) as (gather, api):
+        wanted = job(api.url, pages={"kind": "page"}, split="@", unique="id")
+        with capture_logs() as lines:
+            found = await gather_lines(gather, wanted, Memory())
+        few = job(api.url, pages={"kind": "page", "first": 3}, split="@", unique="id")
+        with capture_logs() as none:
+            await gather_lines(gather, few, Memory())
+    assert [result.delivered for result in found] == [True] * 3 + [False]
+    assert [(line["event"], line["remembered"]) for line in lines] == [("records_forgotten", 5000)]
+    assert not none
 
 
 async def gather_lines(gather: Gatherer, of: Job, memory: Memory) -> list[Fetched]:

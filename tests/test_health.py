@@ -54,6 +54,31 @@ def test_a_store_that_cannot_be_written_is_a_warning() -> None:
     assert verdict == Verdict(ready=True, warnings=("the store cannot be written: the disk is full",))
 
 
+def test_a_loop_that_stood_still_for_a_moment_is_a_warning() -> None:
+    """Somebody's code blocks, or the machine is too small: it is seen before it becomes a problem."""
+    assert health(lag=0.9).verdict() == Verdict(ready=True)
+    verdict = health(lag=1.9).verdict()
+    assert verdict == Verdict(ready=True, warnings=("the loop stood still for 1.9 s within the last minute",))
+
+
+def test_each_problem_can_be_asked_for_by_itself() -> None:
+    """Who is told of one of them, and that it is over, must not miss another that comes meanwhile."""
+    told = {kind: condition() for kind, condition in health(stuck=("a",), lag=6.0).conditions.items()}
+    assert told == {
+        "late": "",
+        "lag": "the loop stood still for 6 s within the last minute",
+        "stuck": "stuck, and to be ended only with the process: a",
+    }
+
+
+def test_a_daemon_that_stops_has_no_problems_to_tell() -> None:
+    """Nobody is to be alarmed by a daemon that does what it was told."""
+    made = health(stuck=("a",))
+    assert made.problems() == ("stuck, and to be ended only with the process: a",)
+    made.stage = Stage.STOPPING
+    assert made.problems() is None
+
+
 def test_the_watchdog_asks_for_progress_alone() -> None:
     """A stuck Run is no reason to end the process at once; slots that are not dispatched are."""
     assert health(stuck=("a",), lag=9.0).scheduling()

@@ -19,6 +19,7 @@ from fetchd.run import Delivery, Fetched, Progress
 from fetchd.store import Owed
 from fetchd.store.memory import MemoryStore
 from fetchd.store.sqlite import open_sqlite_store
+from fetchd.watch import Result, Unwatched
 from tests.fakes import FailingStore, FakeSink, fetched, targets
 from tests.outboxes import DOWN, AloneSink, Room, events, room, run_of, runs, turns
 from tests.processes import until
@@ -55,6 +56,22 @@ class TestFullDisk:
         assert said == f"bad: {DOWN}; the result is lost, for it could not be kept: the disk is full"
         assert runs(good) == ["00001"]
         assert not store.owed
+
+    async def test_whoever_watches_is_told(self) -> None:
+        """There can be no dead letter of what is lost: metrics, page and people must learn of it all the same."""
+        told: list[tuple[str, Result, str]] = []
+
+        class Noting(Unwatched):
+            def tried(self, delivery: Delivery, result: Result, error: str) -> None:
+                told.append((delivery.sink, result, error))
+
+        store = FailingStore()
+        store.full = True
+        sinks = targets({"rates": {"bad": FakeSink(DOWN), "good": FakeSink()}})
+        outbox = Outbox(store, sinks, SystemClock(), watcher=Noting())
+        with pytest.raises(SinkError, match="the result is lost"):
+            await outbox.hand_over(run_of(1), fetched(), Progress())
+        assert told == [("bad", Result.DEAD, str(DOWN)), ("good", Result.DELIVERED, "")]
 
     async def test_older_deliveries_still_come_first(self) -> None:
         """An older result that arrives after a newer one would put the wrong one in its place."""

@@ -13,7 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from fetchd.cli import main
 from fetchd.store import letters
 from tests.process.daemon import PATHS, Daemon, fetchd
 from tests.upstream import UpstreamProcess
@@ -105,7 +107,7 @@ def left_on(seen: str) -> str:
 def test_a_run_is_followed_on_a_terminal(tmp_path: Path, upstream: UpstreamProcess) -> None:
     """Phase, attempt and bytes, in a line that is gone afterwards; NO_COLOR and a dumb terminal are respected."""
     path = tmp_path / "fetchd.toml"
-    path.write_text(f'[daemon]\nstate_dir = "state"\n[jobs.slow]\nurl = "{upstream.url("lat/1")}"\n')
+    path.write_text(f'[daemon]\nstate_dir = "state"\n[jobs.slow]\nurl = "{upstream.url("lat/0.6")}"\n')
     call = ("once", "slow", "--dry-run", "-c", str(path))
     with screens(tmp_path, (call, {}), (call, {"NO_COLOR": "1"}), (call, {"TERM": "dumb"})) as (plain, bare, dumb):
         assert [screen.end()[0] for screen in (plain, bare, dumb)] == [0, 0, 0]
@@ -156,9 +158,9 @@ def test_dead_letters_are_looked_after_until_they_are_delivered(tmp_path: Path, 
     """
     with Daemon(tmp_path, config) as daemon:
         where = ("-c", str(daemon.config))
-        assert fetchd("trigger", "a", *where, folder=tmp_path).returncode == 1
-        again = fetchd("dead", "replay", "--all", "--wait", *where, folder=tmp_path)
-        assert (again.returncode, again.stderr) == (1, "")
+        assert CliRunner().invoke(main, ["trigger", "a", *where]).exit_code == 1
+        again = CliRunner().invoke(main, ["dead", "replay", "--all", "--wait", *where])
+        assert (again.exit_code, again.stderr) == (1, "")
         assert again.stdout == "1 delivery to be tried again\n0 delivered, 0 still owed, 1 dead again\n"
         (tmp_path / "open").touch()
         with screens(tmp_path, (("dead", "replay", "--all", "--wait", *where), {})) as (screen,):
@@ -167,9 +169,9 @@ def test_dead_letters_are_looked_after_until_they_are_delivered(tmp_path: Path, 
         assert "0 delivered, 1 still owed" in screen.seen
         assert left_on(screen.seen) == ""
         assert (tmp_path / "taken").exists()
-        none = fetchd("dead", "replay", "--all", "--wait", *where, folder=tmp_path)
-        assert (none.returncode, none.stdout) == (0, "no dead letters\n")
+        none = CliRunner().invoke(main, ["dead", "replay", "--all", "--wait", *where])
+        assert (none.exit_code, none.stdout) == (0, "no dead letters\n")
         assert daemon.stop() == 0
     assert letters.memory(daemon.state, "a").dead == 0
-    alone = fetchd("dead", "replay", "--all", "--wait", *where, folder=tmp_path)
-    assert (alone.returncode, alone.stderr.startswith("no fetchd runs")) == (69, True)
+    alone = CliRunner().invoke(main, ["dead", "replay", "--all", "--wait", *where])
+    assert (alone.exit_code, alone.stderr.startswith("no fetchd runs")) == (69, True)

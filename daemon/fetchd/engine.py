@@ -35,7 +35,8 @@ from fetchd.worker import Workers
 class Engine:
     """What runs jobs.
 
-    ``runs`` begins a Run by the definition in force in ``roster``; ``renew`` has certificates read anew.
+    ``runs`` begins a Run by the definition in force in ``roster``; ``renew`` has certificates read anew; ``forget`` lets
+    go of definitions that are not in force.
     """
 
     runs: Runs
@@ -46,6 +47,7 @@ class Engine:
     budget: MemoryBudget
     resources: Resources
     renew: Callable[[], Coroutine[Any, Any, None]]
+    forget: Callable[[Mapping[str, Job]], None]
 
 
 @asynccontextmanager
@@ -90,7 +92,13 @@ async def open_engine(
         await outbox.load()
         harvest = Harvest(fetcher, Reader(workers, spool), spool, clock)
         runner = Runner(harvest, outbox, store, clock, max_concurrent=daemon.max_concurrent_runs, watcher=watcher)
-        yield Engine(Runs(roster, runner.run), runner, outbox, roster, hosts, budget, resources, transport.renew)
+
+        def forget(jobs: Mapping[str, Job]) -> None:
+            runner.forget(jobs)
+            fetcher.forget(jobs)
+
+        runs = Runs(roster, runner.run)
+        yield Engine(runs, runner, outbox, roster, hosts, budget, resources, transport.renew, forget)
 
 
 def limits_of(hosts: Mapping[str, Host]) -> dict[str, HostLimits]:

@@ -123,6 +123,7 @@ class Harvest:
             yield await self._joined(job, run, progress, memory)
         else:
             trail, carried = _begun(job, self._known(job, run, memory), memory), memory.carried
+            first = ""
             while trail.walk.place is not None:
                 resumed = trail.resumed
                 try:
@@ -135,7 +136,10 @@ class Harvest:
                     log.warning("pages_restarted", job=job.name, run=run.id, status=progress.status, message=str(error))
                     trail = _begun(job, self._known(job, run, memory), replace(memory, carried=_NOTHING))
                     continue
-                carried = page.carried or carried
+                before, carried = carried.seen, page.carried or carried
+                first = first or _first_new(before, carried.seen)
+                if trail.walk.place is None and first and first not in carried.seen:
+                    log.warning("records_forgotten", job=job.name, run=run.id, remembered=len(carried.seen))
                 yield page
                 if refusal is not None:
                     raise refusal
@@ -296,6 +300,12 @@ def _left(job: Job, trail: _Trail, carried: Carried, *, whole: bool) -> Carried:
     return replace(carried, page=json.dumps([_mark(job), place.value, trail.cursor, times, known.cursor]))
 
 
+def _first_new(before: Sequence[str], seen: Sequence[str]) -> str:
+    """Return the first of the digests in ``seen`` that was not there ``before``; "" if there is none."""
+    start = seen.index(before[-1]) + 1 if before and before[-1] in seen else 0
+    return "".join(seen[start : start + 1])
+
+
 def _mark(job: Job) -> str:
     """Return what changes with the meaning of a page's place: the definition of the job, without its limits."""
     assert job.pages is not None
@@ -320,7 +330,7 @@ def _cursor(job: Job, fetched: Fetched, values: Sequence[Any], known: Known) -> 
     if cursor.slot:
         return placeholders.written(known.slot)
     value = values[0] if cursor.next else fetched.headers.get(str(cursor.header).lower())
-    if value is None:
+    if value is None or value is False:
         return ""
     text = "" if isinstance(value, dict | list) else pages.as_text(value)
     if isinstance(value, dict | list) or len(text) > LONGEST_CURSOR or not pages.sendable(text):

@@ -186,6 +186,7 @@ def _followers(opened: Log, engine: Engine, watching: Watching) -> list[Follow]:
         lambda config: engine.hosts.replace(limits_of(config.hosts)),
         lambda config: watching.metrics.replace(config.jobs.values()),
         lambda config: say_unverified(config.jobs.values()),
+        lambda config: engine.forget(config.jobs),
         watching.notices.replace,
         renew,
     ]

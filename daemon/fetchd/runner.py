@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -167,6 +167,11 @@ class Runner:
     async def cancel(self, jobs: Iterable[str]) -> list[str]:
         """End the Runs of ``jobs``, which are no longer wanted; return those whose Run does not end."""
         return await self._live.cancel(jobs)
+
+    def forget(self, jobs: Mapping[str, Job]) -> None:
+        """Let go of what is kept for definitions other than ``jobs``, which are those in force."""
+        self._marks = {name: known for name, known in self._marks.items() if jobs.get(name) is known[0]}
+        self._slots.forget(jobs)
 
     async def drain(self, grace: float) -> None:
         """Let Runs end by themselves for ``grace`` seconds, then cancel the others and wait a moment for them."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -57,6 +57,12 @@ class Slots:
         for reason, skips in self._skips.get(job, {}).items():
             if skips.unsaid:
                 self._say(job, reason, skips)
+
+    def forget(self, keep: Container[str]) -> None:
+        """Let go of all jobs but those to ``keep``, once the log knows the rest."""
+        for job in [job for job in self._skips if job not in keep]:
+            self.say(job)
+            del self._skips[job]
 
     def _say(self, job: str, reason: Reason, skips: _Skips) -> None:
         log.warning("slot_skipped", job=job, reason=str(reason), count=skips.unsaid, total=skips.total)

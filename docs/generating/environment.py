@@ -9,10 +9,11 @@ from typing import Final
 
 from docs.generating.markdown import code, document, table
 from fetchd.body import Body
+from fetchd.job.commands import INHERITED
 from fetchd.notifiers.command import _told
 from fetchd.notifiers.message import Message
 from fetchd.run import Delivery, Fetched
-from fetchd.sinks.command import _INHERITED, EX_DATAERR
+from fetchd.sinks.command import EX_DATAERR
 from fetchd.usercode import Result
 
 DELIVERY: Final[Mapping[str, str]] = {
@@ -74,7 +75,7 @@ _AT: Final = datetime(2026, 1, 1, tzinfo=UTC)
 def page() -> str:
     """Return the page."""
     heads = ("Variable", "Holds")
-    inherited = ", ".join(map(code, sorted(_INHERITED)))
+    inherited = ", ".join(map(code, sorted(INHERITED)))
     return document(
         "Environment of commands and functions",
         "## Commands of sinks",

@@ -45,6 +45,9 @@ EVENTS: Final[Mapping[str, tuple[str, ...]]] = {
     "page_exposed": ("The status page is served at an address that is not this machine's alone.",),
     "page_served": ("The status page is up.",),
     "pages_restarted": ("The server does not know any more where a walk through pages stood; it begins anew.",),
+    "records_forgotten": (
+        "A walk brought more records than `unique` remembers: those of its first pages will be delivered again.",
+    ),
     "ping_failed": ("A ping was not taken. At most one line in five minutes for each job.", "job"),
     "run_crashed": ("A defect in fetchd ended a Run. Please report it.", "exception"),
     "run_finished": ("A Run has ended. A warning if it did not succeed.", *_RUN),

@@ -108,13 +108,18 @@ JOBS = [
         ["4: jobs.a.deadline: is longer than the time between two slots, 1m"],
     ),
     (f'{JOB}interval = "10s"\ndeadline = "20s"\n', ["4: jobs.a.deadline: is longer than the interval, 10s"]),
-    (f'{JOB}interval = "2h"\nbackoff = {{ after = 3 }}\n', ["backoff.longest: is not longer than the interval, 2h"]),
-    (f'{JOB}interval = "2h"\nbackoff = {{ after = 0 }}\n', []),
+    (
+        f'{JOB}interval = "2h"\nbackoff = {{ after = 3 }}\n',
+        ["4: jobs.a.backoff.longest: is not longer than the interval, 2h: it would never grow"],
+    ),
     (f'{JOB}timeout = "40s"\n', ["3: jobs.a.timeout: is longer than the deadline, 30s"]),
     (f'{JOB}timeout = {{ read = "40s" }}\n', ["3: jobs.a.timeout.read: is longer than the deadline, 30s"]),
     (f'{JOB}interval = "5s"\ntimeout = "6s"\n', ["4: jobs.a.timeout: is longer than the deadline, 5s"]),
     (f'{JOB}body = "x"\n', ['3: jobs.a.body: a body needs a method, such as method = "POST"']),
-    (f'{JOB}method = "HEAD"\nform = {{ a = "b" }}\n', ['4: jobs.a.form: a body needs a method, such as method = "POST"']),
+    (
+        f'{JOB}method = "HEAD"\nform = {{ a = "b" }}\n',
+        ['4: jobs.a.form: a body needs a method, such as method = "POST"'],
+    ),
     (
         f'{JOB}method = "PUT"\nbody = "x"\njson = 1\n',
         ["5: jobs.a.json: only one body can be sent, and body is one"],

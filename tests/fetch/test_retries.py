@@ -189,11 +189,12 @@ async def test_expected_statuses(expect: Any, status: int, why: str) -> None:
         (None, "unexpected"),
     ],
 )
-async def test_expected_content_types(declared: str | None, why: str) -> None:
+@pytest.mark.parametrize("expected", ["application/json", "application/json; charset=utf-8", "Application/JSON;v=1"])
+async def test_expected_content_types(expected: str, declared: str | None, why: str) -> None:
     """A login page with status 200 is no result."""
     headers = {} if declared is None else {"Content-Type": declared}
     _, fetcher = told(httpx.Response(200, headers=headers, content=b"{}"))
-    end = await ending(fetcher, job(URL, expect={"content_type": "application/json"}))
+    end = await ending(fetcher, job(URL, expect={"content_type": expected}))
     assert end.why == why
     if end.error is not None:
         assert f'the content type is "{declared or ""}"' in str(end.error)

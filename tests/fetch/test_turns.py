@@ -19,7 +19,7 @@ from fetchd.run import Fetched, Outcome, Progress, Report, Run
 from fetchd.runner import Runner
 from fetchd.store import Memory
 from fetchd.store.memory import MemoryStore
-from tests.fetch.room import HOST, fetching, job, response
+from tests.fetch.room import HOST, PATIENCE, ending, fetching, job, response
 
 SLOT = datetime(2026, 3, 1, tzinfo=UTC)
 TAKES = 0.06
@@ -158,3 +158,13 @@ async def test_slots_of_a_host_that_wants_no_request() -> None:
     assert reports[1] is None
     assert store.skipped == {("job1", Reason.RETRY_AFTER): 1, ("job2", Reason.RETRY_AFTER): 1}
     assert at_once == [1]
+
+
+async def test_spacing_is_no_silence() -> None:
+    """A further exchange of a Run, such as a page's, waits for its turn: that may take longer than timeout.pool."""
+    spaced = Hosts({HOST: HostLimits(min_spacing=0.2)}, SystemClock())
+    async with slow(0.0) as (port, _), fetching(hosts=spaced) as fetcher:
+        page = job(f"http://{HOST}:{port}/", timeout={"pool": "50ms"}, retries=0)
+        ends = [await ending(fetcher, page, PATIENCE) for _ in range(3)]
+        crowd = await asyncio.gather(*(ending(fetcher, page, PATIENCE) for _ in range(3)))
+    assert [end.why for end in (*ends, *crowd)] == ["ok"] * 6

@@ -45,7 +45,11 @@ class Daemon:
 
     def __enter__(self) -> Self:
         self.start()
-        self.wait_for("daemon_ready")
+        try:
+            self.wait_for("daemon_ready")
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
         return self
 
     def __exit__(

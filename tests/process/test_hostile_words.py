@@ -17,8 +17,9 @@ pytestmark = pytest.mark.timeout(60)
 MARK = "<b/id=hostile>"
 """In every text that comes from elsewhere; it is sought as it is, and as a page shows it."""
 HOSTILE = f"\"'></script>{MARK}<script>alert(1)</script>{{{{7*7}}}}"
+START, END = "canary-", "-5f0dc3e1"
 CANARIES = {
-    name: f"canary-{name.lower()}-5f0dc3e1"
+    name: f"{START}{name.lower()}{END}"
     for name in ("PATH", "QUERY", "HEADER", "TOKEN", "FIELD", "VARIABLE", "PING", "CHAT", "HOOK", "GOT")
 }
 REPEATED = " ".join(CANARIES.values())
@@ -39,7 +40,7 @@ def config(url: str, said: Path) -> str:
     form = { name = { env = "FIELD" } }
     """
     shouts = f'cat {said} >&2; printf \' %s %s \\\\033[2J\' \\"$VARIABLE\\" \\"$FETCHD_URL\\" >&2; exit 1'
-    long = "printf '%492s %s %100s' x \\\"$VARIABLE\\\" x >&2; exit 1"
+    long = "for n in $(seq 40); do printf '%s -- ' \\\"$VARIABLE\\\"; done >&2; exit 1"
     env = '{ VARIABLE = { env = "VARIABLE" } }'
     return f"""
     [notifiers.slack]
@@ -180,9 +181,9 @@ def test_no_secret_is_shown(seen: Watched) -> None:
     shown["pings"] = "".join(body.decode() for body in seen.outside.fails)
     shown["log"] = "".join(seen.daemon.raw)
     for where, text in shown.items():
-        for name, canary in CANARIES.items():
-            # Where a text is cut, half of a secret would be one too.
-            assert canary[:-4] not in text, (where, name)
+        # Half of one, where a text was cut, would be one too.
+        for half in (START, END):
+            assert half not in text, where
     assert "[redacted" in shown["/jobs/typed"]
     assert "[redacted" in shown["messages"]
     assert "[redacted" in shown["pings"]

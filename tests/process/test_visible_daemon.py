@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 import pytest
 
 from tests.process.outside import HANG, WITHIN, Outside, Reply, until, watched
+from tests.process.test_disk import fill
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -39,29 +37,7 @@ def outside() -> Iterator[Outside]:
         yield server
 
 
-@contextmanager
-def small_disk(folder: Path) -> Iterator[None]:
-    """Put a disk of 2 MB at ``folder``."""
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=2m,mode=700", "tmpfs", str(folder)]
-    if subprocess.run(command, capture_output=True, check=False).returncode != 0:
-        pytest.skip("mounting a small disk takes root's rights")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
-def fill(folder: Path) -> Path:
-    """Take every byte that is left and return the file that did."""
-    ballast = folder / "ballast"
-    left = os.statvfs(folder)
-    with ballast.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, left.f_bavail * left.f_frsize)
-    return ballast
-
-
-def test_a_full_disk(tmp_path: Path, outside: Outside) -> None:
+def test_a_full_disk(tmp_path: Path, small_disk: Path, outside: Outside) -> None:
     """Also of the results that no sink took meanwhile: they are lost, and that is told like all that is given up."""
     jobs = f"""
     [jobs.kept]
@@ -71,10 +47,10 @@ def test_a_full_disk(tmp_path: Path, outside: Outside) -> None:
     url = "{outside.url}/well"
     sinks = [{{ kind = "webhook", url = "{outside.url}/hook" }}]
     """
-    with small_disk(tmp_path / "state"), watched(tmp_path, outside, jobs) as seen:
+    with watched(tmp_path, outside, jobs) as seen:
         seen.daemon.wait_for("run_finished", 2, job="kept", outcome="succeeded")
         seen.daemon.wait_for("run_finished", 2, job="lost", outcome="succeeded")
-        ballast = fill(seen.daemon.state)
+        ballast = fill(small_disk)
         seen.daemon.wait_for("store_failing")
         seen.measures("fetchd_store_writable", lambda value: value == 0)
         seen.shows("/", "Warning:", "the store cannot be written")

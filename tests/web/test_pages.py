@@ -216,3 +216,22 @@ async def test_a_daemon_that_is_not_ready_says_so_above_all() -> None:
         page = await client.text("/")
     assert "no slot is dispatched: the earliest has been due for 30 s" in Tags(page).words
     assert 'class="trouble"' in page
+
+
+async def test_what_became_of_the_process_before_is_shown() -> None:
+    """Whoever comes in the morning sees that it was down, or replaced, in the night."""
+    house = House({"a": job("a")})
+    async with house.served() as client:
+        assert "Before that" not in await client.text("/")
+        house.board.came_after("the daemon was down for 2h")
+        house.board.came_after("it was replaced")
+        assert "the daemon was down for 2h; it was replaced" in await client.text("/")
+        assert (await client.json("/api/status"))["before"] == "the daemon was down for 2h; it was replaced"
+
+
+async def test_what_a_terminal_would_obey_is_not_sent() -> None:
+    """Pages are read with curl as well."""
+    house = House({"a": job("a")})
+    house.ran("a", Outcome.FETCH_FAILED, message="\x1b[2J<b>\u202e")
+    async with house.served() as client:
+        assert "\\x1b[2J&lt;b&gt;\\u202e" in await client.text("/jobs/a")

@@ -148,7 +148,7 @@ def _tell(folder: Path, request: dict[str, Any]) -> int:
     code = 0
     with drawn_line() as line:
         for message in _messages(folder, request):
-            if "progress" in message:
+            if line.drawn and "progress" in message:
                 line.show(progress(message["progress"]))
             for key in ("out", "err"):
                 if key in message:

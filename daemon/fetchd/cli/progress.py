@@ -18,12 +18,13 @@ class Line:
     """The line, on stderr. Texts are said through it, so that they do not come to stand behind it."""
 
     def __init__(self, *, drawn: bool) -> None:
-        self._drawn = drawn
+        self.drawn = drawn
+        """Whether anybody sees what is shown."""
         self._status: Status | None = None
 
     def show(self, text: str) -> None:
         """Draw ``text`` in the place of what was drawn before."""
-        if not self._drawn:
+        if not self.drawn:
             return
         # Here and in `status --watch` alone: it takes a tenth of a second to import.
         from rich.console import Console

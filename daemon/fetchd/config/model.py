@@ -4,38 +4,21 @@ from __future__ import annotations
 
 import ipaddress
 import re
-import ssl
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from fetchd.alerts.options import ALWAYS_TOLD, AlertOptions, Maintenance
 from fetchd.config.hidden import hidden_texts
 from fetchd.job import Frozen, Job, Listed, Url
+from fetchd.job.network import TextPath, certificates, path_from_config
 from fetchd.notifiers.message import NotifierOptions
-from fetchd.secret import Secret, SecretSource
+from fetchd.secret import Secret
 from fetchd.units import Duration, Size
 
 _ADDRESS: Final = re.compile(r"(?:(?P<host>localhost|[0-9.]+)|\[(?P<v6>[0-9A-Fa-f:.]+)\]):(?P<port>[0-9]{1,5})")
 _HOST: Final = re.compile(r"[^\s/:@?#\[\]]+")
-
-
-def _path(value: Any, info: ValidationInfo) -> Any:
-    """Return the path that a text names, from the configuration file's folder, or from home behind ``~/``."""
-    if isinstance(value, Path):
-        return value
-    if not isinstance(value, str):
-        raise ValueError("must be a text")
-    if not value or "\0" in value:
-        raise ValueError("must be a path")
-    source = (info.context or {}).get("secrets")
-    if not isinstance(source, SecretSource):
-        return Path(value)
-    home = source.environment.get("HOME")
-    if value.startswith("~/") and home:
-        return Path(home) / value[2:]
-    return source.folder / value
 
 
 def _folder(path: Path) -> Path:
@@ -46,18 +29,6 @@ def _folder(path: Path) -> Path:
 
 def _none_if_empty(value: Any) -> Any:
     return None if value == "" else value
-
-
-def _certificates(path: Path) -> Path:
-    if path.exists() and not path.is_file():  # a pipe would be waited for
-        raise ValueError("cannot be read: it is not a regular file")
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
-    except ssl.SSLError:
-        raise ValueError("not a PEM file of certificates") from None
-    except OSError as error:
-        raise ValueError(f"cannot be read: {error.strerror}") from None
-    return path
 
 
 def _nameserver(value: str) -> str:
@@ -106,12 +77,11 @@ def host_name(name: str) -> str:
         return bare
 
 
-_Text = WithJsonSchema({"type": "string"})
-_FilePath = Annotated[Path, BeforeValidator(_path), _Text]
-_Folder = Annotated[Path, AfterValidator(_folder), BeforeValidator(_path), _Text]
+_FilePath = Annotated[Path, BeforeValidator(path_from_config), TextPath]
+_Folder = Annotated[Path, AfterValidator(_folder), BeforeValidator(path_from_config), TextPath]
 _Nameserver = Annotated[str, AfterValidator(_nameserver)]
 _Listen = Annotated[str, AfterValidator(_listen)]
-_Certificates = Annotated[Path, AfterValidator(_certificates), BeforeValidator(_path)]
+_Certificates = Annotated[Path, AfterValidator(certificates), BeforeValidator(path_from_config)]
 
 
 class Daemon(Frozen):
@@ -143,7 +113,7 @@ class Daemon(Frozen):
     """The runs of each job that are remembered; its last failures are kept apart from them, as many again."""
     python_path: Annotated[tuple[_Folder, ...], Listed] = ()
     """Folders that functions are imported from, besides Python's own; relative to the configuration file."""
-    ca_file: Annotated[_Certificates | None, BeforeValidator(_none_if_empty), _Text] = None
+    ca_file: Annotated[_Certificates | None, BeforeValidator(_none_if_empty), TextPath] = None
     """A PEM file of CAs that are trusted in addition to the system's; "" for none."""
 
 

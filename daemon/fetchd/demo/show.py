@@ -35,13 +35,14 @@ def show(seconds: float) -> int:
     """
     tally = Tally()
     click.echo("Starting the daemon and an upstream that misbehaves, all on this machine.")
-    click.echo("Each job is due every second; at most 0.6 s without an answer, 0.9 s in all.\n")
+    click.echo("Each job is due every second; at most 0.6 s without an answer, 0.9 s in all.")
     with _asked_to_stop() as asked, staged() as stage:
         if not _until_ready(stage, tally, asked):
             if asked():
                 return 128 + signal.SIGINT
             click.echo("\n".join(["The daemon did not start:", *tally.troubles]), err=True)
             return 1
+        click.echo(f"Its status page, for as long as it runs: {tally.page}\n")
         began, memory_first = time.monotonic(), stage.memory
         memory_last = _watch(stage, tally, seconds, asked)
         shown = Show(time.monotonic() - began, memory_first, memory_last, _stop(stage, tally))

@@ -64,6 +64,8 @@ class Tally:
         self.jobs: dict[str, JobTally] = {}
         self.ready_at: datetime | None = None
         self.stopping_at: datetime | None = None
+        self.page = ""
+        """Where the status page is served."""
         self.troubles: deque[str] = deque(maxlen=20)
         """The last lines that are no log lines, or tell of an error: what to show when the daemon does not start."""
 
@@ -95,6 +97,8 @@ class Tally:
             self.job(said["job"]).skipped = int(said["total"])
         elif event == "daemon_ready":
             self.ready_at = datetime.fromisoformat(said["ts"])
+        elif event == "page_served":
+            self.page = str(said["address"])
         elif event == "daemon_stopping":
             self.stopping_at = datetime.fromisoformat(said["ts"])
         elif said["level"] in {"error", "critical"}:

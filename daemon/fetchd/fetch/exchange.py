@@ -131,6 +131,11 @@ class Exchange:
         if self._scope is not None:
             self._scope.deadline = now + self.timeout_of(phase)  # the loop's clock is the monotonic one
 
+    def be_patient(self) -> None:
+        """Wait for as long as the Run may take, up to the next phase: nobody is slow, a host is spared."""
+        if self._scope is not None:
+            self._scope.deadline = math.inf
+
     def connected(self, connection: Connection) -> None:
         """Take notice of the connection that the request is about to be sent on."""
 

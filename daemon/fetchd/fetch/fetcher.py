@@ -133,6 +133,13 @@ class Fetcher:
         self._obey(response, retry_after(response, self._pace.clock.now()), Retry())
         return response.status_code
 
+    def forget(self, jobs: Mapping[str, Job]) -> None:
+        """Let go of what is kept for definitions other than ``jobs``, which are those in force."""
+        self._templates = {name: kept for name, kept in self._templates.items() if jobs.get(name) is kept.job}
+        self._names = {name: known for name, known in self._names.items() if jobs.get(name) is known[0]}
+        self._authority.forget(jobs)
+        self._fresh.forget(jobs)
+
     def _template(self, job: Job) -> Template:
         template = self._templates.get(job.name)
         if template is None or template.job is not job:

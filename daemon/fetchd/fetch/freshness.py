@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Final
 
@@ -39,6 +40,10 @@ class Freshness:
         if noted is None or noted[0] is not job:
             return 0.0
         return max(0.0, noted[2] - self._clock.monotonic())
+
+    def forget(self, jobs: Mapping[str, Job]) -> None:
+        """Let go of definitions other than ``jobs``."""
+        self._until = {name: noted for name, noted in self._until.items() if jobs.get(name) is noted[0]}
 
 
 def fresh_for(headers: httpx.Headers, now: datetime) -> float:

@@ -277,6 +277,8 @@ class Hosts:
         turn = exchange.turn if exchange.turn is not None and exchange.turn.fits(host) else Turn(host)
         held.callback(turn.release)
         if not host.begin(turn):
+            if host.limits.min_spacing:
+                exchange.be_patient()
             rank = _Rank.PLACED if turn.placed else _Rank.EXCHANGE
             if not await host.wait(turn, rank):
                 raise self.refusal(name, exchange)

@@ -156,21 +156,27 @@ def _trusting(own: Path | None, added: Path | None) -> ssl.SSLContext:
 def _trusting_system() -> ssl.SSLContext:
     """Return a context that looks CAs up when it meets them, where the system has them sorted for that.
 
-    All of them at once are most of a context's hundreds of KiB, which each client certificate would cost anew. Where
-    fewer are sorted than stand in the system's file, or it is set to another file, that file counts.
+    All of them at once are most of a context's hundreds of KiB, which each client certificate would cost anew.
     """
-    paths = ssl.get_default_verify_paths()
-    overridden = paths.cafile is not None and not os.path.samefile(paths.cafile, paths.openssl_cafile)
-    if paths.capath and not overridden:
-        sorted_ones = sum(bool(_HASHED.fullmatch(name)) for name in os.listdir(paths.capath))
-        if sorted_ones and sorted_ones >= _count(paths.cafile):
-            return ssl.create_default_context(capath=paths.capath)
-    return ssl.create_default_context()
+    folder = sorted_folder(ssl.get_default_verify_paths())
+    return ssl.create_default_context(capath=folder) if folder else ssl.create_default_context()
 
 
-def _count(file: str | None) -> int:
-    """Return how many certificates are in ``file``."""
-    return Path(file).read_bytes().count(b"-----BEGIN CERTIFICATE-----") if file else 0
+def sorted_folder(paths: ssl.DefaultVerifyPaths) -> str | None:
+    """Return the folder in which all of the system's CAs are found by their hashes; None if there is none.
+
+    Where fewer are sorted than stand in the system's file, or another file is set, that file counts.
+    """
+    if not paths.capath or not os.path.isdir(paths.capath):
+        return None
+    if paths.cafile is None:
+        needed = 1
+    elif not os.path.exists(paths.openssl_cafile) or not os.path.samefile(paths.cafile, paths.openssl_cafile):
+        return None
+    else:
+        needed = max(1, Path(paths.cafile).read_bytes().count(b"-----BEGIN CERTIFICATE-----"))
+    found = sum(bool(_HASHED.fullmatch(name)) for name in os.listdir(paths.capath))
+    return paths.capath if found >= needed else None
 
 
 def _identify(context: ssl.SSLContext, tls: Tls) -> None:

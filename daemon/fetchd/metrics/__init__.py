@@ -65,9 +65,10 @@ class Metrics(Unwatched):
             for sink in job.sink_names():
                 for result in Result:
                     self.deliveries[name, sink, result] += 0
-        gone = before.keys() - self.jobs.keys()
-        if gone:
-            self._forget(gone)
+        self._forget(before.keys() - self.jobs.keys())
+        sinks = {(name, sink) for name, job in self.jobs.items() for sink in job.sink_names()}
+        for key in [key for key in self.deliveries if key[:2] not in sinks]:
+            del self.deliveries[key]
 
     def finished(self, report: Report) -> None:
         """Count a Run that has ended."""
@@ -84,19 +85,22 @@ class Metrics(Unwatched):
 
     def skipped(self, job: str, slot: datetime, reason: Reason) -> None:
         """Count a slot."""
-        self.skips[job, reason] += 1
+        if job in self.jobs:
+            self.skips[job, reason] += 1
 
     def missed(self, job: str, count: int) -> None:
         """Count slots that the loop was too late for."""
-        self.slots_missed[job] += count
+        if job in self.jobs:
+            self.slots_missed[job] += count
 
     def tried(self, delivery: Delivery, result: Result, error: str) -> None:
         """Count a try."""
-        self.deliveries[delivery.job, delivery.sink, result] += 1
+        if delivery.job in self.jobs:
+            self.deliveries[delivery.job, delivery.sink, result] += 1
 
     def _forget(self, jobs: Iterable[str]) -> None:
         gone = set(jobs)
-        for table in (self.runs, self.skips, self.deliveries):
+        for table in (self.runs, self.skips):
             for key in [key for key in table if key[0] in gone]:
                 del table[key]
         for name in gone:

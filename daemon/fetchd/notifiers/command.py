@@ -3,57 +3,35 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Final, Literal
+from typing import Final, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from fetchd.child import Child, Program, how_it_ended
-from fetchd.job import Listed
+from fetchd.job.commands import Argv, Variables, environment_of, missing
 from fetchd.notifiers.message import Message, NotifierOptions, NotifyError
-from fetchd.secret import Secret
 from fetchd.shorten import shortened
 from fetchd.sinks import Resources
 
-_INHERITED: Final = frozenset({"HOME", "LANG", "LOGNAME", "PATH", "SHELL", "TMPDIR", "TZ", "USER", "VIRTUAL_ENV"})
 _SAID: Final = 300
 """Characters of a failed command's output that are repeated."""
-
-
-def _check_argv(argv: tuple[str, ...]) -> tuple[str, ...]:
-    if not argv or not argv[0]:
-        raise ValueError('name a command, such as ["sendmail", "admin@example.com"]')
-    if any("\0" in word for word in argv):
-        raise ValueError("a text that goes to a command cannot hold a NUL")
-    return argv
-
-
-def _check_environment(environment: dict[str, Secret]) -> dict[str, Secret]:
-    for name, value in environment.items():
-        if not name or "=" in name or "\0" in name + value.reveal():
-            raise ValueError(f"{name!r} cannot be set: a name has no =, and neither name nor value a NUL")
-        if name.startswith("FETCHD_"):
-            raise ValueError(f"{name} is not yours to set: what starts with FETCHD_ tells of the message")
-    return environment
 
 
 class CommandNotifierOptions(NotifierOptions):
     """A command that is started for each message and finds it, as JSON, on its standard input."""
 
     kind: Literal["command"]
-    argv: Annotated[tuple[str, ...], Listed, AfterValidator(_check_argv)]
+    argv: Argv
     """The command and its arguments; no shell reads them."""
-    env: Annotated[dict[str, Secret], AfterValidator(_check_environment)] = Field(default_factory=dict)
+    env: Variables = Field(default_factory=dict)
     """Its environment, besides FETCHD_ALERT_STATE and the like, PATH and HOME."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield what is wrong with the command, as far as it can be known without the state directory."""
         name = self.argv[0]
-        path = self.env["PATH"].reveal() if "PATH" in self.env else None
-        if (os.path.isabs(name) or os.sep not in name) and shutil.which(name, path=path) is None:
-            hint = "; write each argument as a text of its own" if " " in name else ""
-            yield "argv", f"there is no command {name}{hint}"
+        if (os.path.isabs(name) or os.sep not in name) and (problem := missing(self.argv, name, self.env)):
+            yield "argv", problem
 
 
 class CommandNotifier:
@@ -64,10 +42,7 @@ class CommandNotifier:
     ) -> None:
         self._argv = options.argv
         self._cwd = resources.out
-        self._environment = {
-            **{name: value for name, value in inherited.items() if name in _INHERITED or name.startswith("LC_")},
-            **{name: value.reveal() for name, value in options.env.items()},
-        }
+        self._environment = environment_of(options.env, inherited)
 
     async def notify(self, message: Message) -> None:
         """Run the command; exit status 0 says that it took the message.

@@ -15,6 +15,7 @@ from fetchd.body import on_disk
 from fetchd.config import Config
 from fetchd.config.source import Reading, Source, Stamp
 from fetchd.errors import ConfigError
+from fetchd.reload.apart import apart
 from fetchd.reload.changes import Changes, Verdict, Why, compare
 from fetchd.reload.files import Key, Look, SecretFiles
 from fetchd.reload.force import Force
@@ -60,6 +61,8 @@ class Reloader:
     async def reload(self, why: Why) -> Verdict:
         """Read the file and put what it says in force, or change nothing; return what became of it."""
         async with self._turn:
+            if self._closed:  # of anything after the stop the service manager is not told
+                return await self._attempt(why, self._source.read)
             self._notifier.reloading()
             refused = "reload failed"
             try:
@@ -67,7 +70,8 @@ class Reloader:
                 refused = "" if verdict.applied else "the new configuration was refused"
             finally:
                 jobs = count_of(len(self.config.jobs), "job")
-                self._notifier.ready(f"{jobs}; {refused}" if refused else jobs)
+                if not self._closed:
+                    self._notifier.ready(f"{jobs}; {refused}" if refused else jobs)
             return verdict
 
     async def rotate(self) -> Verdict:
@@ -112,7 +116,7 @@ class Reloader:
             raise RefusedError("the daemon is stopping")
         try:
             async with asyncio.timeout(READ_WITHIN):
-                reading, changes, same = await on_disk(lambda: _read(read, before))
+                reading, changes, same = await apart(lambda: _read(read, before))
         except TimeoutError:
             message = f"it was not read within {READ_WITHIN:g} s: does a module hang while it is imported?"
             raise RefusedError(message) from None

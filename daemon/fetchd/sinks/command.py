@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
 import structlog
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from fetchd.child import Child, Program, how_it_ended
 from fetchd.errors import SinkError
-from fetchd.job import Listed, SinkOptions
+from fetchd.job import SinkOptions
+from fetchd.job.commands import Argv, CommandText, Variables, environment_of, missing
 from fetchd.run import Delivery
-from fetchd.secret import Secret
 from fetchd.shorten import shortened
 from fetchd.sinks import Resources
 from fetchd.sinks.content import clean
@@ -26,43 +25,19 @@ log = structlog.get_logger()
 EX_DATAERR: Final = 65
 """The exit status (sysexits.h) by which a command says that this result will never do. Any other may pass."""
 
-_INHERITED: Final = frozenset(
-    {"HOME", "LANG", "LANGUAGE", "LOGNAME", "PATH", "SHELL", "TMPDIR", "TZ", "USER", "VIRTUAL_ENV"}
-)
 _SAID_LINES: Final = 5
 _SAID_CHARACTERS: Final = 600
-
-
-def _check_text(text: str) -> str:
-    if "\0" in text:
-        raise ValueError("a text that goes to a command cannot hold a NUL")
-    return text
-
-
-def _check_argv(argv: tuple[str, ...]) -> tuple[str, ...]:
-    if not argv or not argv[0]:
-        raise ValueError('name a command, such as ["python", "manage.py", "import_rates"]')
-    return argv
-
-
-def _check_environment(environment: dict[str, Secret]) -> dict[str, Secret]:
-    for name, value in environment.items():
-        if not name or "=" in name or "\0" in name + value.reveal():
-            raise ValueError(f"{name!r} cannot be set: a name has no =, and neither name nor value a NUL")
-        if name.startswith("FETCHD_"):
-            raise ValueError(f"{name} is not yours to set: what starts with FETCHD_ tells of the delivery")
-    return environment
 
 
 class CommandOptions(SinkOptions):
     """A command that is started for each result and finds the body on its standard input."""
 
     kind: Literal["command"]
-    argv: Annotated[tuple[Annotated[str, AfterValidator(_check_text)], ...], Listed, AfterValidator(_check_argv)]
+    argv: Argv
     """The command and its arguments; no shell reads them."""
-    cwd: Annotated[str, Field(min_length=1), AfterValidator(_check_text)] | None = None
+    cwd: Annotated[CommandText, Field(min_length=1)] | None = None
     """The folder that it is started in; relative to, and by default, the folder out in the state directory."""
-    env: Annotated[dict[str, Secret], AfterValidator(_check_environment)] = Field(default_factory=dict)
+    env: Variables = Field(default_factory=dict)
     """Its environment, besides FETCHD_JOB and the like, PATH, HOME and what else says where and in which language."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
@@ -75,10 +50,8 @@ class CommandOptions(SinkOptions):
             if folder is None:
                 return
             name = str(folder / name)
-        path = self.env["PATH"].reveal() if "PATH" in self.env else None
-        if shutil.which(name, path=path) is None:
-            hint = "; write each argument as a text of its own" if " " in name else ""
-            yield "argv", f"there is no command {self.argv[0]}{hint}"
+        if problem := missing(self.argv, name, self.env):
+            yield "argv", problem
 
 
 class CommandSink:
@@ -89,10 +62,7 @@ class CommandSink:
     ) -> None:
         self._argv = options.argv
         self._cwd = resources.out / options.cwd if options.cwd else resources.out
-        self._environment = {
-            **{name: value for name, value in inherited.items() if name in _INHERITED or name.startswith("LC_")},
-            **{name: value.reveal() for name, value in options.env.items()},
-        }
+        self._environment = environment_of(options.env, inherited)
 
     async def deliver(self, delivery: Delivery) -> None:
         """Run the command; exit status 0 says that it took the result.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import replace
 from typing import Final
 from urllib.parse import urlsplit
@@ -44,6 +44,10 @@ class Authority:
         if known is None or known[0] is not job:
             known = self._flows[job.name] = job, self._flow(job)
         return known[1]
+
+    def forget(self, jobs: Mapping[str, Job]) -> None:
+        """Let go of definitions other than ``jobs``, and of their secrets."""
+        self._flows = {name: known for name, known in self._flows.items() if jobs.get(name) is known[0]}
 
     def _flow(self, job: Job) -> httpx.Auth | None:
         match job.auth:
