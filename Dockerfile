@@ -13,7 +13,7 @@ FROM base AS build
 ARG SOURCE_DATE_EPOCH=1700000000
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
-# Process 1 of the container (docs/adr/0019); its static form stands alone.
+# Process 1 of the container (docs/adr/0014); its static form stands alone.
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends tini=0.19.* \
  && rm -rf /var/lib/apt/lists/*

@@ -87,6 +87,20 @@ def test_a_resumed_job_is_not_overdue_for_the_time_it_was_paused() -> None:
     assert look(house).overdue
 
 
+def test_what_is_still_fresh_is_no_silence() -> None:
+    """A job that is told to come back in an hour does what it should; without a word of that it is silent again."""
+    house = made("a")
+    house.ran("a")
+    for _ in range(60):
+        house.clock.advance(60)
+        house.board.skipped("a", house.clock.now(), Reason.FRESH)
+        assert not look(house).overdue
+    house.clock.advance(24 * 3600)
+    house.board.skipped("a", house.clock.now(), Reason.RETRY_AFTER)
+    assert look(house).overdue
+    house.board.skipped("gone", house.clock.now(), Reason.FRESH)
+
+
 async def test_what_is_known_survives_a_restart(tmp_path: Path) -> None:
     """A job that never succeeds becomes overdue although the daemon is started anew again and again."""
     jobs, clock = {"a": job("a", overdue_after="1h")}, FakeClock(NOW)
