@@ -164,6 +164,8 @@ class Board(Unwatched):
         """Count a slot that found no Run of its own."""
         if standing := self._jobs.get(job):
             standing.skip(reason)
+            if reason is Reason.FRESH:  # by the server's own word there is nothing new: that is no silence
+                self._sources.known.spare(job, self._clock.now())
 
     def missed(self, job: str, count: int) -> None:
         """Count slots that were passed over because the loop was late."""

@@ -44,6 +44,10 @@ class Known:
         self._since[job] = now
         self._note(PREFIX + job, now.isoformat())
 
+    def spare(self, job: str, now: datetime) -> None:
+        """Take it that ``job`` was not to be run before ``now``. It is not kept: a new process would run it at once."""
+        self._since[job] = max(now, self._since[job])
+
     def since(self, job: str) -> datetime:
         """Return since when ``job`` is known."""
         return self._since[job]
