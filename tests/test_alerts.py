@@ -21,7 +21,7 @@ from fetchd.notifiers.message import Message, NotifyError
 from fetchd.secret import Redactor
 from fetchd.store.memory import MemoryStore
 from fetchd.watch import Result
-from tests.alerted import START, Desk, Kept, job
+from tests.alerted import FAR, START, Desk, Kept, job
 
 FILE = {"sinks": [{"kind": "file"}]}
 
@@ -630,3 +630,23 @@ async def _course(steps: list[tuple[Any, ...]]) -> None:
     assert not any(known.values())
     assert await desk.store.notes("alerts/told/") == {}
     assert Posts(desk.store, desk.clock).names == ()
+
+
+async def test_nobody_is_told_that_a_silent_job_does_well_unless_it_does() -> None:
+    """Pausing it, or giving it other times, ends the silence by its clock; that it works nobody has seen."""
+    desk = Desk([job()])
+    desk.overdue["rates"] = START + timedelta(seconds=100)
+    await desk.open()
+    await desk.after(150)
+    assert desk.titles == ["rates is overdue"]
+    desk.store.pause("rates", True)
+    await desk.after(60)
+    desk.store.pause("rates", False)
+    desk.overdue["rates"] = FAR
+    await desk.after(300)
+    desk = await desk.again()
+    await desk.after(120)
+    assert desk.titles == ["rates is overdue"]
+    desk.succeed()
+    await desk.after(120)
+    assert desk.titles == ["rates is overdue", "rates does well again"]

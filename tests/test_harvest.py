@@ -20,7 +20,7 @@ from fetchd.errors import FetchError, Reason
 from fetchd.extract.reader import Reader
 from fetchd.fetch.fetcher import Fetcher
 from fetchd.fetch.spool import Spool
-from fetchd.harvest import Harvest
+from fetchd.harvest import Harvest, place_of
 from fetchd.job import Job
 from fetchd.outbox import Outbox
 from fetchd.run import Carried, Fetched, Outcome, Progress, Report, Run, Validators
@@ -248,6 +248,21 @@ async def test_what_is_remembered_may_be_anything(page: str, tmp_path: Path) -> 
     async with both(tmp_path, paged) as (gather, api):
         got = await gather(paged_job(api, "link", resume=True), Memory(carried=Carried(page=page)))
     assert got.contents[0] == ITEMS[:2]
+
+
+@pytest.mark.parametrize(
+    ("place", "shown"),
+    [("/a?sig=x&page=2", "/a?…"), ("/a/2", "/a/2"), (7, "7"), ("token", "token"), (None, ""), ({"id": 1}, '{"id": 1}')],
+)
+def test_where_a_walk_goes_on_is_shown_without_secrets(place: Any, shown: str) -> None:
+    """The addresses that servers name for the next page are often signed."""
+    assert place_of(json.dumps(["mark", place, "", ["x", "y", None], ""])) == shown
+
+
+@pytest.mark.parametrize("page", ["", "junk", "[]", "5", "{}", "null"])
+def test_where_no_walk_goes_on_nothing_is_shown(page: str) -> None:
+    """Another version may have written it."""
+    assert place_of(page) == ""
 
 
 @pytest.mark.parametrize(("status", "anew"), [(410, True), (400, True), (403, False), (500, False)])

@@ -258,6 +258,21 @@ class Harvest:
         return Known(self._clock.now(), run.slot, memory.last_success, memory.carried.cursor or initial)
 
 
+def place_of(page: str) -> str:
+    """Return where a walk goes on that `Carried` remembers as ``page``, fit to be shown; "" where it begins anew.
+
+    Addresses come without their queries: those that servers name are often signed.
+    """
+    try:
+        _, place, *_ = json.loads(page)
+    except (ValueError, TypeError):
+        return ""
+    if not isinstance(place, str):
+        return "" if place is None else json.dumps(place)
+    path, query, _ = place.partition("?")
+    return f"{path}?…" if query else path
+
+
 def _extracts(job: Job) -> bool:
     return job.parse != "json" or bool(job.extract or job.split or job.unique)
 

@@ -202,7 +202,8 @@ class Scheduler:
         """Give each job its next slot by the clock as it is now."""
         for count, armed in enumerate(self._slots.get_all_jobs(), start=1):
             slot = armed.trigger.get_next_fire_time(None, self._clock.now())
-            if slot is not None:
+            # Between two turns of the loop a reload may have taken the job away.
+            if slot is not None and self._slots.lookup_job(armed.id) is armed:
                 armed.modify(next_run_time=slot)
             if count % REARMS_A_TURN == 0:
                 await asyncio.sleep(0)

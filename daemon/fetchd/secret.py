@@ -235,6 +235,7 @@ class Redactor:
         earlier = [word for word in self._words if word not in words]
         known = dict.fromkeys(earlier[-EARLIER_KEPT:]) | words
         self._pattern = re.compile(_any_of(known, levels=6))
+        re.purge()  # hundreds of earlier ones would be kept, secrets and all
         self._idle = False
         self._words = known
 

@@ -14,7 +14,7 @@ from fetchd.extract.order import Order
 from fetchd.extract.plain import Steps, parsed, written
 from fetchd.extract.queries import query
 from fetchd.extract.records import values
-from fetchd.extract.seen import KEPT
+from fetchd.extract.seen import KEPT, MOST
 from tests.extract.made import MIB, read, rows
 
 BODY = b'{"data": [{"id": 1, "a": {"t": "x"}}, {"id": 2, "a": {"t": "y"}}], "none": null, "empty": []}'
@@ -151,6 +151,10 @@ class TestUnique:
         assert len(new.seen) == KEPT
         assert new.seen[0] == old.seen[0]
         assert old.seen[1] not in new.seen
+        many = json.dumps([{"id": number} for number in range(MOST + 1)]).encode()
+        assert str(refusal(many, split="@", unique="id")) == (
+            "unique goes with at most 50000 records in a body: let the sink tell them apart"
+        )
         many = json.dumps([{"id": number} for number in range(KEPT + 10)]).encode()
         assert len(read(many, split="@", unique="id").seen) == KEPT + 10
 

@@ -81,7 +81,7 @@ def test_a_terminal_that_closes_does_not_end_the_daemon(tmp_path: Path, upstream
     """SIGHUP's default is to end the process without a word."""
     with Daemon(tmp_path, f'[jobs.a]\nurl = "{upstream.url("ok")}"\n') as daemon:
         daemon.signal(signal.SIGHUP)
-        daemon.wait_for("signal_ignored")
+        daemon.wait_for("config_reloaded")
         assert daemon.stop() == 0
 
 

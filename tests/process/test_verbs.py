@@ -144,16 +144,21 @@ def test_what_is_shown_holds_no_secret(tmp_path: Path, verb: str) -> None:
 url = "http://user:{CANARY}-userinfo@127.0.0.1:1/path?api_key={CANARY}-query"
 headers = {{ X-Api-Key = "{CANARY}-header", Accept = "text/csv" }}
 params = {{ token = "{CANARY}-param" }}
-auth = {{ kind = "bearer", token = {{ env = "A_TOKEN" }} }}
 sinks = [{{ kind = "webhook", url = {{ file = "token" }} }}]
+[jobs.b]
+url = "http://127.0.0.1:1/path"
+auth = {{ kind = "bearer", token = {{ env = "A_TOKEN" }} }}
 """,
     )
-    arguments = ["explain", "a"] if verb == "explain" else ["check"]
-    done = fetchd(*arguments, "-c", path, folder=tmp_path, environment={"A_TOKEN": f"{CANARY}-env"})
-    assert CANARY not in done.stdout + done.stderr
-    if verb == "explain":
+    shown = ""
+    for arguments in (["explain", "a"], ["explain", "b"]) if verb == "explain" else (["check"],):
+        done = fetchd(*arguments, "-c", path, folder=tmp_path, environment={"A_TOKEN": f"{CANARY}-env"})
         assert done.returncode == 0
-        assert "text/csv" in done.stdout
+        shown += done.stdout + done.stderr
+    assert CANARY not in shown
+    if verb == "explain":
+        assert "text/csv" in shown
+        assert "env A_TOKEN" in shown
         assert "next slots" in done.stdout
 
 

@@ -138,7 +138,7 @@ async def test_the_page_of_a_job_tells_all_that_is_known() -> None:
     house.letters = [Letter("9-file", "a", "file", NOW, 1000, "status 410", 77)]
     house.board.skipped("a", NOW, Reason.OVERLAP)
     house.remembered["a"] = Memory(
-        owed=4, dead=1, carried=Carried("2026-01-31", "http://upstream.test/?page=7", ("x",))
+        owed=4, dead=1, carried=Carried("2026-01-31", '["mark", "/items/7?sig=s3cret", "", [], ""]', ("x",))
     )
     house.lanes = [lane("a", "file", 4), lane("b", "file", 1)]
     async with house.served() as client:
@@ -151,12 +151,13 @@ async def test_the_page_of_a_job_tells_all_that_is_known() -> None:
         "9-file",
         "status 410",
         "2026-01-31",
-        "?page=7",
+        "/items/7?…",
         "overlap",
         '"1m"',
         "2.0 KiB",
     ):
         assert shown in words, shown
+    assert "s3cret" not in page
 
 
 async def test_a_failure_from_before_the_start_is_told_from_the_history() -> None:

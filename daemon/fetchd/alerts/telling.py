@@ -256,7 +256,8 @@ class Alerts(Unwatched):
         key = (job.name, OVERDUE)
         instant = self._overdue_since(job, memory)
         if memory.paused or instant > now:
-            self._ended(key)
+            if self._is_over(key, memory):
+                self._ended(key)
             later = now + timedelta(seconds=OVERDUE_EVERY)
             return later if memory.paused else max(instant, now + timedelta(seconds=TICK))
         if key not in self._troubles.by_key or not self._troubles.by_key[key].on:
@@ -265,6 +266,16 @@ class Alerts(Unwatched):
             self._troubles.failed(key, Trouble(instant, message=message, count=1))
             self._poked = True
         return now + timedelta(seconds=OVERDUE_EVERY)
+
+    def _is_over(self, key: Key, memory: Memory) -> bool:
+        """Return whether people may be told that a job does well again.
+
+        One that was paused, or is to be run at other times, is not overdue by its clock; that it works nobody has seen.
+        """
+        trouble = self._troubles.by_key.get(key)
+        if trouble is None or trouble.told is None:
+            return True
+        return memory.last_success is not None and memory.last_success >= trouble.since
 
     def _policy_of(self, active: Sequence[Maintenance]) -> Callable[[str], Policy]:
         def policy(name: str) -> Policy:

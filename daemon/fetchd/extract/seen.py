@@ -6,11 +6,14 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from fetchd.extract.plain import Steps, written
+from fetchd.extract.plain import Steps, failure, written
 from fetchd.extract.queries import query
 
 KEPT: Final = 5000
 """The records that are remembered, at the least those of the newest body."""
+
+MOST: Final = 50_000
+"""The records of one body that can be remembered: of more, a few bytes each would fill the memory for good."""
 
 FEED: Final = "id || link"
 """What tells the entries of a feed from one another."""
@@ -35,6 +38,8 @@ class Seen:
             identity = self._query.of(record, self._steps)
             digest = self._digest(record if identity is None else [identity])
             if digest not in self._present:
+                if len(self._present) >= MOST:
+                    raise failure(f"unique goes with at most {MOST} records in a body: let the sink tell them apart")
                 self._present[digest] = None
                 if digest not in self._known:
                     yield record

@@ -9,6 +9,7 @@ from typing import Any, Final
 from fetchd.board import Board, Ending, Look, Standing
 from fetchd.board.survey import Survey, survey
 from fetchd.errors import StoreError
+from fetchd.harvest import place_of
 from fetchd.health import Health
 from fetchd.overdue import NEVER
 from fetchd.run import Report
@@ -100,7 +101,7 @@ class Api:
         more = {
             "sinks": sinks,
             "cursor": redact(carried.cursor) or None,
-            "page": redact(carried.page) or None,
+            "page": redact(place_of(carried.page)) or None,
             "records_known": len(carried.seen),
             "config": dict(redact(self._sources.values(standing.job))),
         }

@@ -15,6 +15,7 @@ from fetchd.board.samples import EVERY
 from fetchd.board.survey import Survey, rank, survey
 from fetchd.body import on_disk
 from fetchd.errors import StoreError
+from fetchd.harvest import place_of
 from fetchd.health import Health
 from fetchd.overdue import NEVER
 from fetchd.run import Report
@@ -80,6 +81,7 @@ class Pages:
         """Return the page of one job, as far as its parts can be read."""
         await self._prepared()
         name, redact = standing.job.name, self._sources.redact
+        memory, overdue = self._board.memory(name), self._board.overdue_since(name)  # a reload may come meanwhile
         troubles: list[str] = []
         runs: Sequence[Report] = ()
         lanes: Sequence[Lane] = ()
@@ -91,8 +93,6 @@ class Pages:
                 letters = await on_disk(partial(self._sources.letters, name))
         except StoreError as error:
             troubles.append(redact(str(error)))
-        memory = self._board.memory(name)
-        overdue = self._board.overdue_since(name)
         page = await self._page(
             "job.html",
             name=name,
@@ -102,7 +102,7 @@ class Pages:
             standing=standing,
             memory=memory,
             cursor=redact(memory.carried.cursor)[:SHOWN],
-            page=redact(memory.carried.page)[:SHOWN],
+            page=redact(place_of(memory.carried.page))[:SHOWN],
             overdue_since=None if overdue == NEVER else overdue,
             failure=self._failure(standing.last_failure, runs),
             sinks=self._sinks(standing, lanes, letters),
