@@ -23,7 +23,7 @@ RUN pip download --require-hashes --only-binary :all: --requirement requirements
 # hadolint ignore=DL3013
 RUN python -m venv --without-pip /tools \
  && pip --python /tools/bin/python install --no-index --find-links /wheels hatchling
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml README.md LICENSE config.example.toml ./
 COPY daemon daemon
 COPY man/fetchd.1 man/
 # What pyproject.toml wants and the lock does not have ends the build here. Neither pip nor the tools come along.

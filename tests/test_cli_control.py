@@ -32,6 +32,7 @@ HEAD: dict[str, Any] = {
     "config": "/etc/fetchd/config.toml",
     "config_since": (NOW - timedelta(minutes=3)).isoformat(),
     "config_error": None,
+    "before": None,
     "resident_bytes": 60 * 2**20,
 }
 ROW: dict[str, Any] = {
@@ -123,14 +124,17 @@ def test_a_line_for_each_job() -> None:
 
 
 def test_what_is_wrong_stands_at_the_top() -> None:
-    """Why it does not work, and why the last configuration does not count."""
+    """Why it does not work, why the last configuration does not count, and what became of the process before."""
     head = HEAD | {
         "ready": False,
         "problems": ["a", "b"],
         "warnings": ["c"],
         "config_error": "c.toml:1: x\nc.toml:2: y",
+        "before": "the daemon was down for 2h",
     }
-    assert list(standing.headline(head))[2:] == [
+    assert list(standing.headline(head))[1:] == [
+        "before that: the daemon was down for 2h",
+        "configuration 4, /etc/fetchd/config.toml, in force for 3m",
         "the last one that was offered was refused:",
         "  c.toml:1: x",
         "  c.toml:2: y",

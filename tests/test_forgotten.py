@@ -23,8 +23,9 @@ from fetchd.errors import Reason
 from fetchd.job import Job
 from fetchd.metrics import Metrics
 from fetchd.reload.apart import apart
+from fetchd.reload.changes import Why
 from fetchd.reload.force import Force
-from fetchd.reload.reloader import Reloader, Why
+from fetchd.reload.reloader import Reloader
 from fetchd.roster import Roster
 from fetchd.scheduler import Scheduler
 from fetchd.secret import Redactor
@@ -110,9 +111,10 @@ async def test_a_job_that_is_removed_while_a_stepped_clock_is_followed_does_no_h
         scheduler.remove(last)
         removed.set()
 
-    scheduler = Scheduler(
-        starts.start, starts.skip, clock, starts.miss, lambda: asyncio.get_running_loop().call_soon(take_away)
-    )
+    def stepped() -> None:
+        asyncio.get_running_loop().call_soon(take_away)
+
+    scheduler = Scheduler(starts.start, starts.skip, clock, starts.miss, stepped)
     scheduler.start([job(f"job{number}") for number in range(150)])
     slots = scheduler.next_slots()
     last = max(slots, key=lambda name: slots[name])

@@ -366,3 +366,27 @@ async def test_a_module_that_hangs_does_not_hold_the_daemon(tmp_path: Path) -> N
     assert reading_again.result().changes.changed == ("a",)
     assert turns >= 10
     await until(lambda: room.closed == ["a 2"])
+
+
+async def test_a_file_that_was_refused_is_taken_once_what_it_names_is_there(tmp_path: Path) -> None:
+    """A configuration and a new secret of it are brought by two volumes, in any order; nobody asks a second time."""
+    path, token = tmp_path / "c.toml", tmp_path / "token"
+    watched = TEXT.replace("[daemon]\n", "[daemon]\nreload_on_change = true\n")
+    path.write_text(f'{watched}[jobs.a]\nurl = "http://a.test/"\n')
+    source = Source(path, {}, Redactor().learn)
+    reading = source.read()
+    room = Room(reading.config)
+    told: list[Verdict] = []
+    force = Force(room.roster, room.timetable, room.cancel)
+    reloader = Reloader(source, reading, force, Notifier(None), [told.append], again_every=0.0)
+    path.write_text(f'{watched}[jobs.b]\nurl = "http://b.test/"\nheaders = {{ X-Api-Key = {{ file = "token" }} }}\n')
+    with capture_logs() as lines:
+        running = asyncio.create_task(reloader.run(asyncio.Event()))
+        await until(lambda: told)
+        token.write_text("canary")
+        await until(lambda: len(told) == 2)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    assert [verdict.applied for verdict in told] == [False, True]
+    assert [line["event"] for line in lines] == ["config_rejected", "config_reloaded"]
+    assert list(room.roster.jobs) == ["b"]

@@ -6,7 +6,7 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -65,7 +65,7 @@ async def serve(launch: Launch, environment: Mapping[str, str], *, new_state: bo
         _say_start(config, environment, stall)
         if new_state and (aside := set_aside(state_dir, datetime.now(UTC))):
             log.warning("state_set_aside", path=str(aside))
-        store = await stack.enter_async_context(open_store(config))
+        store = await stack.enter_async_context(open_store(config, launch.redact))
         parts = await build(stack, launch, store, notifier)
         if stall:
             parts.watching.replaced()
@@ -123,10 +123,10 @@ async def _drain(parts: Parts) -> None:
         log.warning("runs_left_behind", count=runner.in_flight)
 
 
-def open_store(config: Config) -> AbstractAsyncContextManager[SqliteStore]:
-    """Return what keeps the state, to be entered."""
+def open_store(config: Config, redact: Callable[[str], str]) -> AbstractAsyncContextManager[SqliteStore]:
+    """Return what keeps the state, to be entered; ``redact`` takes secrets out of what it is told."""
     history = config.daemon.history
-    return open_sqlite_store(config.daemon.state_dir, history=history, failures=history)
+    return open_sqlite_store(config.daemon.state_dir, history=history, failures=history, redact=redact)
 
 
 async def _keep(instance: Instance) -> None:

@@ -35,8 +35,8 @@ from fetchd.worker import Workers
 class Engine:
     """What runs jobs.
 
-    ``runs`` begins a Run by the definition in force in ``roster``; ``renew`` has certificates read anew; ``forget`` lets
-    go of definitions that are not in force.
+    ``runs`` begins a Run by the definition in force in ``roster``; ``renew`` has certificates read anew; ``forget``
+    lets go of definitions that are not in force.
     """
 
     runs: Runs

@@ -68,7 +68,9 @@ async def _run(config: Config, job: Job, redact: Redactor, sinks: Sinks | None, 
     """
     slot = datetime.now(UTC)
     async with AsyncExitStack() as stack:
-        store: Store = await stack.enter_async_context(open_store(config) if sinks is None else aclosing(MemoryStore()))
+        store: Store = await stack.enter_async_context(
+            open_store(config, redact) if sinks is None else aclosing(MemoryStore())
+        )
         engine = await stack.enter_async_context(open_engine(config, store, sinks=sinks, told=redact.note))
         runner = engine.runner
         await engine.outbox.flush(job.name)  # there may be no daemon that does

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ from fetchd.store import letters
 from fetchd.units import format_duration
 
 SHOWN: Final = 2000
+_SEARCHED: Final = 16 * SHOWN
 ALL: Final = 1_000_000
 """More than the bounded history of a job ever holds."""
 
@@ -47,8 +48,11 @@ def dead_list(state_dir: Path, job: str | None) -> Iterator[str]:
         yield "no dead letters"
 
 
-def dead_show(state_dir: Path, id: str) -> Iterator[str]:
-    """Yield what is known of one dead letter, then its body as text, as far as it can be shown."""
+def dead_show(state_dir: Path, id: str, redact: Callable[[str], str] | None) -> Iterator[str]:
+    """Yield what is known of one dead letter, then its body as text, as far as it can be shown.
+
+    ``redact`` takes secrets out of the body; without it, the body is not shown.
+    """
     owed = letters.dead_letter(state_dir, id)
     delivery, fetched = owed.delivery, owed.delivery.fetched
     yield f"delivery  {delivery.id}"
@@ -58,13 +62,16 @@ def dead_show(state_dir: Path, id: str) -> Iterator[str]:
     yield f"result    {fetched.status or 'no status'}, {kind}, {fetched.body.size} bytes"
     yield f"since     {owed.since.isoformat(sep=' ', timespec='seconds')}, {_count(owed.attempts, 'try', 'tries')}"
     yield f"error     {owed.error}"
+    if redact is None:
+        return
     yield ""
     try:
         with fetched.body.open() as file:
-            content = file.read(SHOWN + 1)
+            content = file.read(_SEARCHED)
     except OSError as error:
         raise StoreError(f"the body of {id} cannot be read: {error.strerror}") from None
-    yield printable(content[:SHOWN].decode("utf-8", "replace"), keep="\n\t")
+    # Cut after it is cleaned: a secret that lies on the cut would otherwise show its half.
+    yield printable(redact(content.decode("utf-8", "replace"))[:SHOWN], keep="\n\t")
     if fetched.body.size > SHOWN:
         yield f"... {fetched.body.size - SHOWN} more bytes"
 

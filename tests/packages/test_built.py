@@ -144,6 +144,12 @@ def test_the_installed_program_prints_the_schema(programs: Path, tmp_path: Path)
     assert json.loads(schema.stdout) == json.loads((ROOT / "config.schema.json").read_text())
 
 
+def test_the_installed_program_prints_the_example(programs: Path, tmp_path: Path) -> None:
+    """Who installs it with pip has no other file to begin with; there is but one, and the sdist has it at the top."""
+    example = call(str(programs / "fetchd"), "example", folder=tmp_path)
+    assert example.stdout == (ROOT / "config.example.toml").read_text()
+
+
 def test_the_installed_program_works(programs: Path, tmp_path: Path) -> None:
     """The demo is the whole daemon, with processes of its own that must find the package too."""
     shown = call(str(programs / "fetchd"), "demo", "--for", "1s", folder=tmp_path, HOME=str(tmp_path))

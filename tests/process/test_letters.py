@@ -148,3 +148,33 @@ def test_what_was_kept_is_shown_without_secrets(tmp_path: Path, upstream: Upstre
     assert "x-api-key" in told.lower()
     assert "[redacted]" in told
     assert secret not in told
+
+
+def test_what_was_kept_is_shown_where_the_secrets_are_not(tmp_path: Path, upstream: UpstreamProcess) -> None:
+    """An administrator has no credentials of the service: messages are kept without them, and a body is not shown."""
+    secret, path = "canary-5be3f2", tmp_path / "key"
+    path.write_text(secret)
+    config = f"""
+    [jobs.a]
+    url = "{upstream.url("echo")}"
+    headers = {{ X-Api-Key = {{ file = "{path}" }} }}
+    interval = "300ms"
+    deadline = "290ms"
+    sinks = [{{ kind = "command", argv = ["sh", "-c", "cat >&2; exit 65"] }}]
+    """
+    with Daemon(tmp_path, config) as daemon:
+        daemon.wait_for("delivery_dead", job="a")
+        assert daemon.stop() == 0
+    path.unlink()
+    id = letters.dead_letters(daemon.state)[0].id
+    for known in (("-c", str(daemon.config)), ("--state-dir", str(daemon.state))):
+        verbs = (("dead", "list"), ("dead", "show", id), ("history", "a"))
+        done = [fetchd(*verb, *known, folder=tmp_path) for verb in verbs]
+        assert [one.returncode for one in done] == [0, 0, 0]
+        assert all("[redacted]" in one.stdout for one in done[:2])
+        assert "x-api-key" in done[1].stdout.lower()
+        assert done[1].stdout.rstrip().splitlines()[-1].startswith("error")
+        assert "the body" in done[1].stderr
+        assert not [one for one in done if secret in one.stdout + one.stderr]
+    purged = fetchd("dead", "purge", "--all", "--state-dir", str(daemon.state), folder=tmp_path)
+    assert "thrown away" in purged.stdout

@@ -308,10 +308,11 @@ def test_reloads_under_load(tmp_path: Path, upstream: UpstreamProcess) -> None:
         status = json.loads(fetchd("status", "--json", "-c", str(daemon.config), folder=tmp_path).stdout)
         assert daemon.stop() == 0
         # Now that nothing is added to it any more.
-        history = {
-            name: fetchd("history", name, "-c", str(daemon.config), "-n", "1", folder=tmp_path).stdout
-            for name in (f"stay{number}" for number in range(4))
-        }
+        history: dict[str, str] = {}
+        for name in (f"stay{number}" for number in range(4)):
+            done = fetchd("history", name, "-c", str(daemon.config), "-n", "1", folder=tmp_path)
+            assert done.returncode == 0, done.stderr
+            history[name] = done.stdout
         assert status["generation"] == 1 + applied
         assert (len(daemon.lines("config_reloaded")), len(daemon.lines("config_rejected"))) == (applied, refused)
         assert not daemon.lines("runs_left_behind")

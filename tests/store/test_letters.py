@@ -11,7 +11,9 @@ import pytest
 
 from fetchd.errors import Reason, StoreError
 from fetchd.run import Outcome
+from fetchd.secret import Redactor
 from fetchd.store import Memory, letters
+from fetchd.store.rows import LONGEST_TEXT
 from fetchd.store.schema import BODIES, NAME
 from fetchd.store.sqlite import open_sqlite_store
 from tests.store.made import NOW, a_report, a_run, committed
@@ -139,3 +141,22 @@ def test_a_replay_is_whole(state: Path) -> None:
     with pytest.raises(StoreError, match="no"):
         letters.replay(state, [letter.id for letter in letters.dead_letters(state)], LATER)
     assert len(letters.dead_letters(state)) == 3
+
+
+async def test_messages_are_kept_without_secrets(tmp_path: Path) -> None:
+    """Who reads them later may not know the secrets; a secret that lies where a long message is cut shows no half."""
+    secret = "canary-91d0aa" * 3
+    long = "x" * (LONGEST_TEXT // 2 - len(secret) // 2) + secret + "y" * LONGEST_TEXT
+    async with open_sqlite_store(tmp_path, redact=Redactor([secret])) as store:
+        (late,) = await committed(store, 1, "rates", "file")
+        (dead,) = await committed(store, 2, "rates", "file")
+        store.postponed(late, 1, LATER, long)
+        store.buried(dead, 7, long)
+        store.finish(a_report(a_run(1), Outcome.FETCH_FAILED, message=long))
+        owed = await store.first_owed("rates", "file")
+    kept = [letters.history(tmp_path, "rates", 1)[0].message, letters.dead_letters(tmp_path)[0].error]
+    assert owed is not None
+    for message in (*kept, owed.error):
+        assert "xxx" in message
+        assert "canary" not in message
+        assert "1d0aa" not in message

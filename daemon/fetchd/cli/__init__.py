@@ -19,7 +19,7 @@ def main() -> None:
 
 
 for verb in (
-    *(daemon.run, daemon.check, daemon.once, daemon.explain, daemon.schema, daemon.demo),
+    *(daemon.run, daemon.check, daemon.once, daemon.explain, daemon.example, daemon.schema, daemon.demo),
     *(control.status, control.trigger, control.pause, control.resume, control.reload),
     *(past.history, past.dead),
     notify.notify,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,18 +11,11 @@ import click
 
 from fetchd.cli.completion import job_names
 from fetchd.cli.progress import drawn_line
-from fetchd.cli.shared import config_option, errors_as_status
-
-_state_dir = click.option(
-    "--state-dir",
-    type=click.Path(path_type=Path),
-    metavar="FOLDER",
-    help="Where the daemon keeps its state; without it, the configuration file says.",
-)
+from fetchd.cli.shared import config_option, errors_as_status, state_dir_option, state_folder
 
 
 def _asks(verb: Callable[..., int | None]) -> Callable[..., None]:
-    return _state_dir(config_option(errors_as_status(verb)))
+    return state_dir_option(config_option(errors_as_status(verb)))
 
 
 @click.command()
@@ -36,7 +28,7 @@ def status(as_json: bool, watch: bool, quiet: bool, given: Path | None, state_di
 
     Exit status: 0 it does its work, 1 it does not, 69 there is none.
     """
-    folder = _folder(given, state_dir)
+    folder = state_folder(given, state_dir)
     if watch:
         from fetchd.cli.watching import watch as show
 
@@ -67,7 +59,7 @@ def trigger(job: str, no_wait: bool, given: Path | None, state_dir: Path | None)
     Ctrl-C leaves the run to itself. Exit status: 0 it succeeded, or there was nothing new; 1 it failed, 69 no daemon
     runs.
     """
-    return _tell(_folder(given, state_dir), {"verb": "trigger", "job": job, "wait": not no_wait})
+    return _tell(state_folder(given, state_dir), {"verb": "trigger", "job": job, "wait": not no_wait})
 
 
 @click.command()
@@ -76,7 +68,7 @@ def trigger(job: str, no_wait: bool, given: Path | None, state_dir: Path | None)
 @_asks
 def pause(jobs: tuple[str, ...], everything: bool, given: Path | None, state_dir: Path | None) -> int:
     """Leave out the slots of jobs until they are resumed. A run under way goes on; restarts change nothing."""
-    return _tell(_folder(given, state_dir), {"verb": "pause", **_chosen(jobs, everything)})
+    return _tell(state_folder(given, state_dir), {"verb": "pause", **_chosen(jobs, everything)})
 
 
 @click.command()
@@ -85,7 +77,7 @@ def pause(jobs: tuple[str, ...], everything: bool, given: Path | None, state_dir
 @_asks
 def resume(jobs: tuple[str, ...], everything: bool, given: Path | None, state_dir: Path | None) -> int:
     """Run jobs again at their slots; those that back off keep their own rhythm again."""
-    return _tell(_folder(given, state_dir), {"verb": "resume", **_chosen(jobs, everything)})
+    return _tell(state_folder(given, state_dir), {"verb": "resume", **_chosen(jobs, everything)})
 
 
 @click.command()
@@ -96,15 +88,7 @@ def reload(given: Path | None, state_dir: Path | None) -> int:
     Exit status: 0 it is in force, with or without changes; 1 it could not be put in force, 69 no daemon runs, 78 it has
     findings.
     """
-    return _tell(_folder(given, state_dir), {"verb": "reload"})
-
-
-def _folder(given: Path | None, state_dir: Path | None) -> Path:
-    if state_dir is not None:
-        return state_dir
-    from fetchd import whereabouts
-
-    return whereabouts.state_dir(whereabouts.find(given, environment=os.environ), environment=os.environ)
+    return _tell(state_folder(given, state_dir), {"verb": "reload"})
 
 
 def _chosen(jobs: tuple[str, ...], everything: bool) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The verbs of the daemon and of its configuration: run, check, once, explain, schema, demo."""
+"""The verbs of the daemon and of its configuration: run, check, once, explain, example, schema, demo."""
 
 from __future__ import annotations
 
@@ -143,6 +143,15 @@ def explain(job: str, given: Path | None) -> None:
         click.echo(f"{row.key:<{widths[0]}}  {row.value:<{widths[1]}}  {row.origin}")
     slots = next_slots(schedule_of(found.job), datetime.now(UTC), 5)
     click.echo("\nnext slots: " + ", ".join(slot.isoformat(sep=" ", timespec="milliseconds") for slot in slots))
+
+
+@click.command()
+@errors_as_status
+def example() -> None:
+    """Print a configuration with every key, what it is for, and a job to begin with: `fetchd example > fetchd.toml`."""
+    from importlib.resources import files
+
+    click.echo(files("fetchd").joinpath("config/example.toml").read_text(encoding="utf-8"), nl=False)
 
 
 @click.command()

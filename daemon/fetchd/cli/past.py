@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import click
 
 from fetchd.cli.completion import job_names
-from fetchd.cli.shared import config_option, errors_as_status, kept
+from fetchd.cli.shared import config_option, errors_as_status, load, state_dir_option, state_folder
+from fetchd.errors import ConfigError
+
+
+def _looks(verb: Callable[..., int | None]) -> Callable[..., None]:
+    return state_dir_option(config_option(errors_as_status(verb)))
 
 
 @click.command()
 @click.argument("job", shell_complete=job_names)
 @click.option("-n", "limit", default=20, show_default=True, type=click.IntRange(1), help="How many runs.")
 @click.option("--failures", is_flag=True, help="Only those that did not succeed.")
-@config_option
-@errors_as_status
-def history(job: str, limit: int, failures: bool, given: Path | None) -> None:
+@_looks
+def history(job: str, limit: int, failures: bool, given: Path | None, state_dir: Path | None) -> None:
     """Show how the last runs of JOB ended, whether the daemon runs or not."""
     from fetchd import past
 
-    state_dir, show = kept(given)
-    for line in past.history(state_dir, job, limit, failures=failures):
-        show(line)
+    _say(past.history(state_folder(given, state_dir), job, limit, failures=failures))
 
 
 @click.group()
@@ -32,28 +35,22 @@ def dead() -> None:
 
 @dead.command("list")
 @click.option("--job", shell_complete=job_names, help="Only those of this job.")
-@config_option
-@errors_as_status
-def dead_list(job: str | None, given: Path | None) -> None:
+@_looks
+def dead_list(job: str | None, given: Path | None, state_dir: Path | None) -> None:
     """List the dead letters, the oldest first."""
     from fetchd import past
 
-    state_dir, show = kept(given)
-    for line in past.dead_list(state_dir, job):
-        show(line)
+    _say(past.dead_list(state_folder(given, state_dir), job))
 
 
 @dead.command("show")
 @click.argument("id")
-@config_option
-@errors_as_status
-def dead_show(id: str, given: Path | None) -> None:
-    """Show one dead letter with the beginning of its body."""
+@_looks
+def dead_show(id: str, given: Path | None, state_dir: Path | None) -> None:
+    """Show one dead letter with the beginning of its body, unless the configuration's secrets cannot be read."""
     from fetchd import past
 
-    state_dir, show = kept(given)
-    for line in past.dead_show(state_dir, id):
-        show(line)
+    _say(past.dead_show(state_folder(given, state_dir), id, _redactor(given, state_dir)))
 
 
 @dead.command("replay")
@@ -62,9 +59,8 @@ def dead_show(id: str, given: Path | None) -> None:
 @click.option(
     "--wait", is_flag=True, help="Wait until the running daemon has tried them all with success, or given up."
 )
-@config_option
-@errors_as_status
-def dead_replay(ids: tuple[str, ...], everything: bool, wait: bool, given: Path | None) -> int:
+@_looks
+def dead_replay(ids: tuple[str, ...], everything: bool, wait: bool, given: Path | None, state_dir: Path | None) -> int:
     """Try dead letters again; a running daemon begins within seconds.
 
     Exit status: 0 they are tried, with --wait: they are delivered; 1 one is dead again, 69 with --wait: no daemon runs.
@@ -74,26 +70,24 @@ def dead_replay(ids: tuple[str, ...], everything: bool, wait: bool, given: Path 
     from fetchd import past
 
     chosen = _chosen(ids, everything)
-    state_dir, show = kept(given)
+    folder = state_folder(given, state_dir)
     if not wait:
-        show(past.dead_replay(state_dir, chosen, datetime.now(UTC)))
+        click.echo(past.dead_replay(folder, chosen, datetime.now(UTC)))
         return 0
     from fetchd.cli.replaying import replay
 
-    return replay(state_dir, chosen)
+    return replay(folder, chosen)
 
 
 @dead.command("purge")
 @click.argument("ids", nargs=-1, metavar="ID...")
 @click.option("--all", "everything", is_flag=True, help="All of them.")
-@config_option
-@errors_as_status
-def dead_purge(ids: tuple[str, ...], everything: bool, given: Path | None) -> None:
+@_looks
+def dead_purge(ids: tuple[str, ...], everything: bool, given: Path | None, state_dir: Path | None) -> None:
     """Throw dead letters away for good."""
     from fetchd import past
 
-    state_dir, show = kept(given)
-    show(past.dead_purge(state_dir, _chosen(ids, everything)))
+    click.echo(past.dead_purge(state_folder(given, state_dir), _chosen(ids, everything)))
 
 
 def _chosen(ids: tuple[str, ...], everything: bool) -> tuple[str, ...]:
@@ -101,3 +95,25 @@ def _chosen(ids: tuple[str, ...], everything: bool) -> tuple[str, ...]:
     if bool(ids) == everything:
         raise click.UsageError("name dead letters, or say --all")
     return ids
+
+
+def _say(lines: Iterable[str]) -> None:
+    """Show what was kept. Its messages were kept without secrets; they may hold whatever a server said."""
+    from fetchd.log import printable
+
+    for line in lines:
+        click.echo(printable(line, keep="\n\t"))
+
+
+def _redactor(given: Path | None, state_dir: Path | None) -> Callable[[str], str] | None:
+    """Return what takes the configuration's secrets out of a body; None if they are not known here, and say why."""
+    from fetchd.secret import Redactor
+
+    if state_dir is not None and given is None:
+        click.echo("to see the body, say with -c which configuration's secrets are to be taken out of it", err=True)
+        return None
+    try:
+        return Redactor(load(given, functions=False).secret_texts())
+    except ConfigError as error:
+        click.echo(f"{error}\nso the secrets are not known that would be taken out of the body", err=True)
+        return None

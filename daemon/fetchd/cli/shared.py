@@ -68,6 +68,14 @@ config_option = click.option(
 )
 
 
+state_dir_option = click.option(
+    "--state-dir",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Where the daemon keeps its state; without it, the configuration file says.",
+)
+
+
 def load(given: Path | None, *, functions: bool = True) -> Config:
     """Return what the configuration file says.
 
@@ -80,13 +88,17 @@ def load(given: Path | None, *, functions: bool = True) -> Config:
     return read(find(given, environment=os.environ), environment=os.environ, functions=functions)
 
 
-def kept(given: Path | None) -> tuple[Path, Callable[[str], None]]:
-    """Return where things are kept, and how to show them: errors and results may hold the configuration's secrets."""
-    from fetchd.secret import Redactor
+def state_folder(given: Path | None, state_dir: Path | None) -> Path:
+    """Return where state is kept: ``state_dir``, else as the configuration file says, which is not judged.
 
-    config = load(given, functions=False)
-    redact = Redactor(config.secret_texts())
-    return config.daemon.state_dir, lambda text: click.echo(redact(text))
+    Raises:
+        ConfigError: there is no such file, or nothing says where state is.
+    """
+    if state_dir is not None:
+        return state_dir
+    from fetchd import whereabouts
+
+    return whereabouts.state_dir(whereabouts.find(given, environment=os.environ), environment=os.environ)
 
 
 @contextmanager

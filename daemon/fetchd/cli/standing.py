@@ -33,6 +33,8 @@ def headline(head: Row) -> Iterator[str]:
     memory = size(head["resident_bytes"])
     since = span(now - datetime.fromisoformat(head["config_since"]))
     yield f"fetchd {head['version']}, process {head['pid']}, up {up}, {memory}"
+    if head.get("before"):  # a daemon that has not been replaced since an upgrade does not tell
+        yield f"before that: {head['before']}"
     yield f"configuration {head['generation']}, {head['config']}, in force for {since}"
     if head["config_error"]:
         yield "the last one that was offered was refused:"

@@ -85,6 +85,7 @@ class Verbs:
                 "config": str(board.config),
                 "config_since": config.at,
                 "config_error": config.error or None,
+                "before": board.before or None,
                 "resident_bytes": board.usage().resident,
             }
         )

@@ -19,7 +19,7 @@ from fetchd.demo.tally import Tally
 LONGEST_CALL: Final = 20
 NEXT = """\
 What to do next:
-  cp config.example.toml fetchd.toml    then put your own URLs into it
+  {fetchd} example > fetchd.toml   every key; put your own URLs into it
   {fetchd} check -c fetchd.toml    all that is wrong with it
   {fetchd} run -c fetchd.toml      the daemon"""
 

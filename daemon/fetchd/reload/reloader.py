@@ -27,6 +27,8 @@ log = structlog.get_logger()
 READ_WITHIN: Final = 60.0
 """Seconds that reading may take, the import of the user's modules included."""
 FILE_EVERY: Final = 0.5
+AGAIN_EVERY: Final = 30.0
+"""Seconds after which a file that was refused is looked into again: what it names, such as a secret, may have come."""
 SECRETS_EVERY: Final = 1.0
 
 Tell = Callable[[Verdict], None]
@@ -41,7 +43,14 @@ class Reloader:
     """The configuration in force, and the one way to another."""
 
     def __init__(
-        self, source: Source, reading: Reading, force: Force, notifier: Notifier, tell: Sequence[Tell] = ()
+        self,
+        source: Source,
+        reading: Reading,
+        force: Force,
+        notifier: Notifier,
+        tell: Sequence[Tell] = (),
+        *,
+        again_every: float = AGAIN_EVERY,
     ) -> None:
         self.generation = 1
         self._source = source
@@ -52,6 +61,8 @@ class Reloader:
         self._turn = asyncio.Lock()
         self._applying = asyncio.Lock()
         self._closed = False
+        self._again_every = again_every
+        self._refused = False
 
     @property
     def config(self) -> Config:
@@ -105,6 +116,8 @@ class Reloader:
             log.exception("internal_error", during="reload")
             error = f"{type(broken).__name__}: {broken}"
         verdict = Verdict(why, self.generation, datetime.now(UTC), changes, findings, error)
+        if why is not Why.SECRETS:
+            self._refused = bool(findings)
         _say(verdict)
         for tell in self._tell:
             tell(verdict)
@@ -136,8 +149,12 @@ class Reloader:
             await self.reload(Why.SIGNAL)
 
     async def _watch_file(self) -> None:
-        """Reload once the file is another one, and looks the same twice: an editor may be writing it."""
+        """Reload once the file is another one, and looks the same twice: an editor may be writing it.
+
+        One that was refused is read again now and then, and told of once it can be taken.
+        """
         last: Stamp | None = None
+        loop, looked = asyncio.get_running_loop(), 0.0
         while True:
             await asyncio.sleep(FILE_EVERY)
             if not self.config.daemon.reload_on_change:
@@ -146,6 +163,19 @@ class Reloader:
             settled, last = stamp == last, stamp
             if settled and stamp is not None and stamp != self._source.seen:
                 await self.reload(Why.FILE)
+                looked = loop.time()
+            elif settled and self._refused and loop.time() - looked >= self._again_every:
+                if await apart(self._is_sound):
+                    await self.reload(Why.FILE)
+                looked = loop.time()
+
+    def _is_sound(self) -> bool:
+        """Return whether the file could be taken now; not for the loop."""
+        try:
+            self._source.read()
+        except ConfigError:
+            return False
+        return True
 
     async def _watch_secrets(self) -> None:
         files = SecretFiles(self._source)

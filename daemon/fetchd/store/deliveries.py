@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any, Final
@@ -45,10 +45,11 @@ WHERE d.job = ? AND d.sink = ? AND d.state = 'owed' ORDER BY d.sequence LIMIT 1
 
 
 class Deliveries:
-    """The rows of results and deliveries, and the counts that are in step with them."""
+    """The rows of results and deliveries, and the counts in step with them; ``redact`` takes secrets out of errors."""
 
-    def __init__(self, ledger: Ledger, bodies: Bodies) -> None:
-        self._ledger = ledger
+    def __init__(self, ledger: Ledger, bodies: Bodies, redact: Callable[[str], str] = str) -> None:
+        self.ledger = ledger
+        self._redact = redact
         self._bodies = bodies
 
     def insert(self, run: Run, fetched: Fetched, sinks: Sequence[str], now: datetime, transaction: Transaction) -> None:
@@ -59,7 +60,7 @@ class Deliveries:
         connection.executemany(_INSERT, [(sequence, sink, run.job, size, next_try) for sink in sinks])
         connection.execute(REMEMBER, remembered_row(run.job, fetched))
         for sink in sinks:
-            self._ledger.change(run.job, sink, Counts(1, size))
+            self.ledger.change(run.job, sink, Counts(1, size))
 
     def remove(self, run: str, sink: str, transaction: Transaction) -> None:
         """Remove a delivery that was made, or is purged; the last one of a result takes its body along."""
@@ -68,7 +69,7 @@ class Deliveries:
             return
         sequence, job, size, state = found
         connection.execute(_DELETE, (sequence, sink))
-        self._ledger.change(job, sink, Counts(-1, -size) if state == "owed" else Counts(dead=-1))
+        self.ledger.change(job, sink, Counts(-1, -size) if state == "owed" else Counts(dead=-1))
         if connection.execute(_OTHERS, (sequence,)).fetchone() is None:
             (filed,) = connection.execute(_FILED, (sequence,)).fetchone()
             connection.execute(_DELETE_RESULT, (sequence,))
@@ -80,20 +81,20 @@ class Deliveries:
     ) -> None:
         """Note when an owed ``delivery``, a run and a sink, is to be tried again."""
         if found := self._owed(delivery, transaction):
-            row = (attempts, next_try.isoformat(), short(error), found[0], delivery[1])
+            row = (attempts, next_try.isoformat(), short(self._redact(error)), found[0], delivery[1])
             transaction.connection.execute(_POSTPONE, row)
 
     def bury(self, delivery: tuple[str, str], attempts: int, error: str, transaction: Transaction) -> None:
         """Make a dead letter of an owed ``delivery``, a run and a sink."""
         if found := self._owed(delivery, transaction):
             sequence, job, size, _ = found
-            transaction.connection.execute(_BURY, (attempts, short(error), sequence, delivery[1]))
-            self._ledger.change(job, delivery[1], Counts(-1, -size, 1))
+            transaction.connection.execute(_BURY, (attempts, short(self._redact(error)), sequence, delivery[1]))
+            self.ledger.change(job, delivery[1], Counts(-1, -size, 1))
 
     def lanes(self, transaction: Transaction) -> list[Lane]:
         """Return every lane that is owed something."""
         lanes: list[Lane] = []
-        for job, sink, counts in self._ledger.owed():
+        for job, sink, counts in self.ledger.owed():
             (next_try,) = transaction.connection.execute(_NEXT_TRY, (job, sink)).fetchone()
             lanes.append(Lane(job, sink, counts.owed, counts.owed_bytes, datetime.fromisoformat(next_try)))
         return lanes

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Final
 
 from fetchd.run import Report
@@ -27,17 +28,23 @@ INSERT INTO skips (job, reason, count) VALUES (?, ?, 1) ON CONFLICT (job, reason
 
 
 class History:
-    """Keeps the last ``runs`` of each job, and apart from them the last ``failures``; in the writer's thread."""
+    """Keeps the last ``runs`` of each job, and apart from them the last ``failures``; in the writer's thread.
 
-    def __init__(self, runs: int, failures: int) -> None:
+    ``redact`` takes secrets out of what a Run ended with.
+    """
+
+    def __init__(self, runs: int, failures: int, redact: Callable[[str], str] = str) -> None:
         self._runs = runs
         self._failures = failures
+        self._redact = redact
         self._slack = max(16, runs // 4)
         self._added: dict[str, int] = {}
 
     def add(self, report: Report, succeeded: str | None, transaction: Transaction) -> None:
         """Keep ``report``, and when its job succeeded if it did; now and then let go of what is beyond the bounds."""
         job = report.run.job
+        if report.message:  # before it is cut: nobody finds half a secret
+            report = replace(report, message=self._redact(report.message))
         transaction.connection.execute(INSERT_REPORT, report_row(report))
         if succeeded is not None:
             transaction.connection.execute(_SUCCESS, (job, succeeded))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -86,12 +86,14 @@ async def open_sqlite_store(
     failures: int = FAILURES,
     inline_up_to: int = INLINE_UP_TO,
     busy: float = BUSY,
+    redact: Callable[[str], str] = str,
 ) -> AsyncIterator[SqliteStore]:
     """Open what ``state_dir`` keeps, and close it in the end; for the one process that holds the directory.
 
     Of each job the last ``history`` reports are kept, and apart from them the last ``failures``. Bodies of up to
     ``inline_up_to`` bytes are kept in the database, larger ones in files. ``busy`` is how many seconds to wait for
-    another process that holds the write lock.
+    another process that holds the write lock. ``redact`` takes secrets out of messages before they are kept, in the
+    writer's thread: who reads them later need not know the secrets.
 
     Raises:
         StateError: the directory cannot be written.
@@ -101,7 +103,8 @@ async def open_sqlite_store(
     bodies = Bodies(state_dir / BODIES, partial(settle, path))
     writer = Writer(path, ledger.begin)
     await writer.start(lambda: open_database(path, busy=busy))
-    store = SqliteStore(path, writer, ledger, bodies, history=History(history, failures), inline_up_to=inline_up_to)
+    deliveries, reports = Deliveries(ledger, bodies, redact), History(history, failures, redact)
+    store = SqliteStore(path, writer, deliveries, bodies, history=reports, inline_up_to=inline_up_to)
     try:
         await store.load()
         yield store
@@ -113,15 +116,15 @@ class SqliteStore:
     """Answers from memory where it can, and writes in groups; see `Store`."""
 
     def __init__(
-        self, path: Path, writer: Writer, ledger: Ledger, bodies: Bodies, *, history: History, inline_up_to: int
+        self, path: Path, writer: Writer, deliveries: Deliveries, bodies: Bodies, *, history: History, inline_up_to: int
     ) -> None:
         self._path = path
         self._writer = writer
-        self._ledger = ledger
+        self._ledger = deliveries.ledger
         self._bodies = bodies
         self._history = history
         self._inline_up_to = inline_up_to
-        self._deliveries = Deliveries(ledger, bodies)
+        self._deliveries = deliveries
         self._jobs: dict[str, _Remembered] = {}
         self._filing: set[asyncio.Task[None]] = set()
         self._file: tuple[int, int] | None = None
