@@ -11,6 +11,7 @@ from fetchd.body import MemoryBudget
 from fetchd.clock import SystemClock
 from fetchd.config import Config, Host
 from fetchd.extract.reader import Reader
+from fetchd.fetch.auth.vault import PREFIX, Vault
 from fetchd.fetch.client import ClientOptions, open_transport
 from fetchd.fetch.fetcher import Fetcher
 from fetchd.fetch.hosts import HostLimits, Hosts
@@ -65,6 +66,7 @@ async def open_engine(
 
     Raises:
         StateError: a folder cannot be made.
+        StoreError: what is kept cannot be read.
     """
     daemon, clock = config.daemon, SystemClock()
     names = Names(tuple(config.dns.nameservers), config.dns.timeout, config.dns.attempts)
@@ -79,7 +81,7 @@ async def open_engine(
         transport = await stack.enter_async_context(open_transport(options))
         workers = Workers(daemon.max_workers)
         stack.push_async_callback(workers.aclose)
-        fetcher = Fetcher(transport, spool, workers, hosts, told=told)
+        fetcher = Fetcher(transport, spool, workers, hosts, vault=Vault(told, await store.notes(PREFIX), store.note))
         out = daemon.state_dir / "out"
         resources = Resources(out, _sending(fetcher), workers)
         roster = Roster(_opening(resources))

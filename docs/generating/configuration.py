@@ -43,7 +43,7 @@ The file is TOML. fetchd takes the first of these that there is: the one that `-
 
 An unknown key, a wrong type or a value that does not fit another one is a finding, with its line and what to do.
 `fetchd check` prints all of them. Nothing starts with a file that has one. `fetchd explain JOB` shows what counts for a
-job and where each value comes from. `config.example.toml` shows each key once, with a reason to change it;
+job and where each value comes from. `fetchd example` shows each key once, with a reason to change it;
 `config.schema.json` lets an editor complete them.
 """
 VALUES: Final = """

@@ -98,6 +98,18 @@ async def test_it_can_be_read(tab: Tab, shots: Path, count: int, bad: bool, scre
     assert tab.errors == []
 
 
+async def test_the_picture_in_the_readme(tab: Tab, shots: Path) -> None:
+    """``FETCHD_BROWSER=$PWD/docs pytest tests/browser -k picture`` takes it anew: small, for each clone has it."""
+    house = scene(6, bad=True)
+    house.board.reloaded(3)
+    async with house.served() as client:
+        await tab.size(1200, 760)
+        await tab.colours("light")
+        await tab.go(client.url)
+        await tab.picture(shots / "page.png")
+    assert (shots / "page.png").stat().st_size < 150_000
+
+
 async def test_nothing_foreign_is_executed(tab: Tab) -> None:
     """What an upstream, a sink or a configuration says is text, also in the parts that come later."""
     text = '<script>window.pwned=1;alert(1)</script><img src=x onerror="window.pwned=1;alert(2)"><b>\'"</b>'

@@ -97,7 +97,7 @@ class Shell:
         line = line.removesuffix(" &")
         words = shlex.split(line, comments=True)
         if words[0] == "cd":
-            self.here /= self._with_stand_ins(words[1])
+            self.here /= self._with_stand_ins(words[1]).replace("~", self.environment["HOME"])
             return 0
         if line == "kill $(jobs -p)":
             self.close()

@@ -19,6 +19,7 @@ from aiohttp import web
 from fetchd.body import MemoryBudget
 from fetchd.clock import FakeClock
 from fetchd.fetch.auth import OAuth2Auth
+from fetchd.fetch.auth.vault import PREFIX, Vault
 from fetchd.fetch.fetcher import Fetcher
 from fetchd.fetch.retry import Pace
 from fetchd.fetch.spool import Spool
@@ -46,13 +47,21 @@ class Room:
 
 
 @asynccontextmanager
-async def room() -> AsyncIterator[Room]:
-    """Give a fetcher over real connections."""
+async def room(notes: dict[str, str] | None = None) -> AsyncIterator[Room]:
+    """Give a fetcher over real connections; ``notes`` is what it keeps over restarts."""
+
+    def keep(name: str, secret: str | None) -> None:
+        assert notes is not None
+        notes.pop(name, None)
+        if secret is not None:
+            notes[name] = secret
+
     clock, secrets = FakeClock(datetime(2026, 1, 1, tzinfo=UTC)), []
     spool = Spool(Path(tempfile.gettempdir()), MIB, MemoryBudget(64 * MIB))
     pace = Pace(clock, jitter=lambda: 0.0)
     async with connections() as transport:
-        yield Room(Fetcher(transport, spool, Workers(), pace=pace, told=secrets.append), clock, secrets)
+        vault = Vault(secrets.append, notes, None if notes is None else keep)
+        yield Room(Fetcher(transport, spool, Workers(), pace=pace, vault=vault), clock, secrets)
 
 
 def wanted(server: TokenServer, url: str = "", name: str = "test", more: Any = None, **keys: Any) -> Job:
@@ -237,6 +246,42 @@ async def test_a_rotated_refresh_token_is_used() -> None:
         server.rules.refresh_tokens.append(FIRST_REFRESH)
         here.clock.advance(61)
         assert (await here.ending(own)).why == "ok"
+
+
+async def test_a_rotated_refresh_token_outlives_the_process() -> None:
+    """The one in the configuration is void by then: without the new one the job would be locked out for good."""
+    notes: dict[str, str] = {}
+    async with token_server(lifetime=100) as server:
+        own = wanted(server, grant="refresh_token", refresh_token=Secret(FIRST_REFRESH))
+        async with room(notes) as before:
+            assert (await before.ending(own)).why == "ok"
+        ((name, kept),) = notes.items()
+        assert kept == server.rules.refresh_tokens[-1]
+        assert name.startswith(PREFIX)
+        assert not any(secret in name for secret in (FIRST_REFRESH, SECRET, kept))
+        async with room(notes) as after:
+            assert kept in after.told
+            assert (await after.ending(own)).why == "ok"
+            assert server.asked[-1]["refresh_token"] == kept
+            assert notes[name] == server.rules.refresh_tokens[-1]
+
+            server.rules.refresh_tokens.append("revoked")
+            after.clock.advance(200)
+            assert (await after.ending(own)).why == "auth"
+            assert notes == {}
+
+
+async def test_another_refresh_token_in_the_configuration_counts() -> None:
+    """Whoever signs in anew puts the new token there; what was kept for the old one is not sent in its place."""
+    notes: dict[str, str] = {}
+    async with token_server(lifetime=100) as server:
+        async with room(notes) as before:
+            await before.ending(wanted(server, grant="refresh_token", refresh_token=Secret(FIRST_REFRESH)))
+        server.rules.refresh_tokens.append("signed-in-anew")
+        async with room(notes) as after:
+            again = wanted(server, grant="refresh_token", refresh_token=Secret("signed-in-anew"))
+            assert (await after.ending(again)).why == "ok"
+            assert server.asked[-1]["refresh_token"] == "signed-in-anew"
 
 
 async def test_a_refused_token_is_replaced_once() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from typing import Final
 
 import httpx
@@ -11,6 +11,7 @@ from fetchd.body import Body
 from fetchd.errors import FetchError, Reason
 from fetchd.fetch.ask import Ask
 from fetchd.fetch.auth.flows import Authority
+from fetchd.fetch.auth.vault import Vault
 from fetchd.fetch.client import SharedClient, let_go
 from fetchd.fetch.collect import Collector
 from fetchd.fetch.exchange import Exchange, Limits
@@ -43,15 +44,15 @@ class Fetcher:
         hosts: Hosts | None = None,
         *,
         pace: Pace | None = None,
-        told: Callable[[str], None] | None = None,
+        vault: Vault | None = None,
     ) -> None:
-        """Open it. ``told`` is told each secret that comes up while it is in use, such as a token."""
+        """Open it. ``vault`` is given each secret that comes up while it is in use, such as a token."""
         self._client = SharedClient(transport)
         self._collector = Collector(transport, spool, workers)
         self._spool = spool
         self._pace = pace = pace or Pace()
         self._hosts = hosts or Hosts({}, pace.clock)
-        self._authority = Authority(self._client, told, monotonic=pace.clock.monotonic)
+        self._authority = Authority(self._client, vault, monotonic=pace.clock.monotonic)
         self._templates: dict[str, Template] = {}
         self._names: dict[str, tuple[Job, str]] = {}
         self._turns: dict[str, Turn] = {}

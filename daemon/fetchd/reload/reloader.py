@@ -165,16 +165,19 @@ class Reloader:
                 await self.reload(Why.FILE)
                 looked = loop.time()
             elif settled and self._refused and loop.time() - looked >= self._again_every:
-                if await apart(self._is_sound):
+                if await self._is_worth_it():
                     await self.reload(Why.FILE)
                 looked = loop.time()
 
-    def _is_sound(self) -> bool:
-        """Return whether the file could be taken now; not for the loop."""
+    async def _is_worth_it(self) -> bool:
+        """Return whether a reload would have more to tell than the same findings again."""
         try:
-            self._source.read()
+            async with asyncio.timeout(READ_WITHIN):
+                await apart(self._source.read)
         except ConfigError:
             return False
+        except Exception:
+            return True  # whatever it is, the reload says it
         return True
 
     async def _watch_secrets(self) -> None:

@@ -14,7 +14,8 @@ import httpx
 from fetchd.fetch.auth.digest import Digest, discard
 from fetchd.fetch.auth.kinds import ApiKeyAuth, DigestAuth, OAuth2Auth
 from fetchd.fetch.auth.query import KeyInQuery
-from fetchd.fetch.auth.tokens import Grant, Tokens, Told
+from fetchd.fetch.auth.tokens import Grant, Tokens
+from fetchd.fetch.auth.vault import Vault
 from fetchd.fetch.client import SharedClient
 from fetchd.fetch.exchange import EXTENSION, Exchange, Phase
 from fetchd.fetch.network import DIRECT, Network
@@ -30,9 +31,9 @@ class Authority:
     """Authorises the requests of all jobs. What it keeps, it keeps for one definition of a job, secrets included."""
 
     def __init__(
-        self, client: SharedClient, told: Told | None = None, *, monotonic: Callable[[], float] = time.monotonic
+        self, client: SharedClient, vault: Vault | None = None, *, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
-        self._tokens = Tokens(client, monotonic, told)
+        self._tokens = Tokens(client, monotonic, vault or Vault())
         self._monotonic = monotonic
         self._flows: dict[str, tuple[Job, httpx.Auth | None]] = {}
 

@@ -129,9 +129,8 @@ class DigestAuth(Auth):
 class OAuth2Auth(Auth):
     """A token that is asked for at a token server, kept, and asked for again before it expires (RFC 6749).
 
-    Jobs with the same credentials share it. A refresh token that the server has changed is kept in memory alone: after
-    a restart the one that is configured counts again, so a server that changes it with each use must take the old one
-    for a while, or the job needs another grant.
+    Jobs with the same credentials share it. A refresh token that the server has changed is kept
+    in the state directory: the configured one may be void by then.
     """
 
     kind: Literal["oauth2"]

@@ -15,6 +15,7 @@ import httpx
 from fetchd.errors import FetchError, Reason
 from fetchd.fetch.auth.grant import Question, Refusal, Token, answer, question
 from fetchd.fetch.auth.kinds import OAuth2Auth
+from fetchd.fetch.auth.vault import Vault, name_of
 from fetchd.fetch.client import SharedClient, let_go
 from fetchd.fetch.exchange import Exchange, Limits
 from fetchd.fetch.network import Network
@@ -27,8 +28,6 @@ LONGEST_PAUSE: Final = 60.0
 """Seconds for which a token server that has failed, or refused for good, is left alone."""
 
 Ask = Callable[[Question, Limits], Awaitable[Token | Refusal]]
-Told = Callable[[str], None]
-"""Is told each secret that comes up while the daemon runs, so that no line of the log shows it."""
 
 
 @dataclass(slots=True)
@@ -44,13 +43,14 @@ class _Held:
 class Grant:
     """One set of credentials, and the token that it has brought. All jobs with these credentials share it."""
 
-    def __init__(self, auth: OAuth2Auth, ask: Ask, monotonic: Callable[[], float], told: Told | None) -> None:
+    def __init__(self, auth: OAuth2Auth, ask: Ask, monotonic: Callable[[], float], vault: Vault) -> None:
         self._auth = auth
         self._ask = ask
         self._monotonic = monotonic
-        self._told = told
+        self._vault = vault
         self._configured = auth.refresh_token.reveal() if auth.grant == "refresh_token" and auth.refresh_token else ""
-        self._refresh = self._configured
+        self._name = name_of(auth.token_url.reveal(), auth.client_id.reveal(), self._configured)
+        self._refresh = (vault.get(self._name) or self._configured) if self._configured else ""
         self._held: _Held | None = None
         self._refusal: Refusal | None = None
         self._refusals = 0
@@ -127,7 +127,7 @@ class Grant:
         now = self._monotonic()
         if isinstance(found, Refusal):
             if found.code == "invalid_grant":
-                self._refresh = self._configured
+                self._rotated("")
             pause = FIRST_PAUSE * 2.0 ** min(self._refusals, 16) if found.transient else LONGEST_PAUSE
             self._refusal, self._refusals = found, self._refusals + 1
             self._not_before = now + max(min(pause, LONGEST_PAUSE), found.wait)
@@ -135,21 +135,26 @@ class Grant:
         lifetime = math.inf if found.lifetime is None else found.lifetime
         self._refusal, self._refusals, self._not_before = None, 0, -math.inf
         self._held = _Held(found, now + lifetime - min(self._auth.early, lifetime / 2), now + lifetime)
-        if found.refresh and self._configured:
-            self._refresh = found.refresh
-        for secret in filter(None, (found.value, found.refresh)):
-            if self._told is not None:
-                self._told(secret)
+        for secret in (found.value, found.refresh):
+            self._vault.tell(secret)
+        if found.refresh:
+            self._rotated(found.refresh)
         return None
+
+    def _rotated(self, refresh: str) -> None:
+        """Go on with another refresh token, with that of the configuration if it is ""."""
+        if self._configured:
+            self._refresh = refresh or self._configured
+            self._vault.put(self._name, "" if self._refresh == self._configured else self._refresh)
 
 
 class Tokens:
     """The grants of all jobs. One that no job has any more is forgotten, with its token."""
 
-    def __init__(self, client: SharedClient, monotonic: Callable[[], float], told: Told | None) -> None:
+    def __init__(self, client: SharedClient, monotonic: Callable[[], float], vault: Vault) -> None:
         self._client = client
         self._monotonic = monotonic
-        self._told = told
+        self._vault = vault
         self._grants: WeakValueDictionary[object, Grant] = WeakValueDictionary()
 
     def grant(self, auth: OAuth2Auth, network: Network) -> Grant:
@@ -158,7 +163,7 @@ class Tokens:
         key = (question(auth, first), auth.deadline, auth.early, network)
         grant = self._grants.get(key)
         if grant is None:
-            grant = self._grants[key] = Grant(auth, self._ask, self._monotonic, self._told)
+            grant = self._grants[key] = Grant(auth, self._ask, self._monotonic, self._vault)
         return grant
 
     async def _ask(self, asked: Question, limits: Limits) -> Token | Refusal:
