@@ -23,7 +23,7 @@ run: .venv/run.stamp ## Run the main job on embedded defaults, beside upstreams 
 
 test: setup ## Run the tests
 	$(BIN)/pytest -n 4 --dist loadscope
-	@echo "Heavier: make help; python -m benchmarks.outage, .throughput and .durable"
+	@echo "Heavier: make test-systemd, test-image, test-packages, test-browser, test-crash, test-reload, soak; CONTRIBUTING.md"
 
 test-systemd: setup ## Boot a real systemd in a container and try the units in it; as root (3 minutes)
 	$(BIN)/python -m tests.systemd $(if $(SUITE),--suite $(SUITE))
@@ -34,13 +34,13 @@ test-crash: setup ## Kill the daemon 200 times at random instants and look for w
 test-reload: setup ## Reload the daemon 500 times under load, every third time with findings (1 minute)
 	FETCHD_RELOADS=500 $(BIN)/pytest tests/process/test_reload.py -k under_load
 
-test-browser: setup ## Look at the page in a real browser; needs the Debian package chromium
+test-browser: setup ## Look at the page in a real browser; needs the Debian package chromium (1 minute)
 	FETCHD_BROWSER=1 $(BIN)/pytest tests/browser
 
 test-packages: setup ## Install the wheel with all that it needs from a package index, by pip and by pipx (2 minutes)
 	FETCHD_INDEX=1 $(BIN)/pytest tests/packages/test_index.py
 
-test-image: setup ## Build the image and run it, hardened, under a hostile upstream; as root, it names packages (3 minutes)
+test-image: setup ## Build the image and run it, hardened, under a hostile upstream; as root, it names packages (2 minutes)
 	$(BIN)/python -m tests.image
 
 soak: setup ## Run the daemon among all misbehaviours, reload and kill it, follow its memory (6 minutes)

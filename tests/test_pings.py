@@ -163,3 +163,23 @@ async def test_the_daemon_says_that_it_does_its_work_or_what_is_wrong() -> None:
         beat.cancel()
         await pings.drain(1.0)
     assert [(one.target, one.body) for one in taken] == [("/d", b""), ("/d/fail", b"scheduling makes no progress")]
+
+
+async def test_a_server_that_hangs_holds_up_the_pings_to_no_other() -> None:
+    """Whoever waits for those would raise the alarm for jobs, and for a daemon, that are well."""
+    many = [f"job{number}" for number in range(3 * IN_FLIGHT)]
+    async with pinging(*many) as (pings, hanging), receiving() as healthy:
+        hanging.answers = ["hang"]
+        urls = {**dict.fromkeys(many, f"{hanging.url}/ping"), "other": f"{healthy.url}/ping"}
+        jobs = {name: Job.model_validate({"name": name, "url": "http://x/", "ping": url}) for name, url in urls.items()}
+        pings.replace(jobs, Secret(f"{hanging.url}/daemon"))
+        for name in jobs:
+            pings.started(run(name))
+        await healthy.until(1)
+        await hanging.until(IN_FLIGHT)
+        assert hanging.open == IN_FLIGHT
+        beat = asyncio.create_task(pings.beat(list))
+        await hanging.until(IN_FLIGHT + 1)
+        beat.cancel()
+        await asyncio.gather(beat, return_exceptions=True)
+        assert hanging.taken[-1].target == "/daemon"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import ssl
 import subprocess
@@ -92,3 +93,35 @@ def test_free_memory_goes_back() -> None:
 
 def _resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+ARENAS = """
+import ctypes, sys, threading
+from fetchd.heap import few_arenas
+if sys.argv[1] == "few":
+    few_arenas()
+barrier = threading.Barrier(7)
+def take():
+    kept = bytearray(50_000)
+    barrier.wait()
+threads = [threading.Thread(target=take) for _ in range(6)]
+for thread in threads:
+    thread.start()
+barrier.wait()
+ctypes.CDLL(None).malloc_stats()
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_stats"), reason="the C library is not glibc")
+@pytest.mark.parametrize(("wanted", "few"), [("few", True), ("many", False)])
+def test_threads_share_their_heaps(wanted: str, few: bool) -> None:
+    """Each heap keeps the most that a thread of it ever needed; six threads would else have six."""
+    done = subprocess.run(
+        [sys.executable, "-c", ARENAS, wanted],
+        env={**os.environ, "PYTHONPATH": PATHS},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    arenas = len([line for line in done.stderr.splitlines() if line.startswith("Arena")])
+    assert (arenas <= 2) is few

@@ -25,7 +25,9 @@ from fetchd.watch import Unwatched
 log = structlog.get_logger()
 
 IN_FLIGHT: Final = 20
-"""Pings under way at one time; further jobs wait, each with its newest word alone."""
+"""Pings under way at one time to one server; further jobs wait, each with its newest word alone."""
+IN_FLIGHT_ALL: Final = 60
+"""The same to all servers, the daemon's own ping aside: whoever waits for that would take the daemon for dead."""
 DEADLINE: Final = 10.0
 TRIES: Final = 3
 TRY_AGAIN: Final = 2.0
@@ -73,6 +75,8 @@ class Pings(Unwatched):
         self._urls: dict[str, str] = {}
         self._waiting: dict[str, _Word] = {}
         self._busy: dict[str, asyncio.Task[None]] = {}
+        self._places: Counter[str] = Counter()
+        self._servers: dict[str, str] = {}
         self._unsaid: Counter[str] = Counter()
         self._said_at: dict[str, float] = {}
         self._closing = False
@@ -90,6 +94,7 @@ class Pings(Unwatched):
         self._urls = {name: job.ping.reveal() for name, job in jobs.items() if job.ping}
         if daemon is not None:
             self._urls[DAEMON] = daemon.reveal()
+        self._servers = {name: _origin(url) for name, url in self._urls.items()}
         for kept in (self._waiting, self._unsaid, self._said_at):
             for name in [name for name in kept if name not in self._urls]:
                 del kept[name]
@@ -146,17 +151,28 @@ class Pings(Unwatched):
         self._start_next()
 
     def _start_next(self) -> None:
-        while len(self._busy) < IN_FLIGHT:
-            name = next((name for name in self._waiting if name not in self._busy), None)
-            if name is None:
-                return
-            word = self._waiting.pop(name)
+        while (name := self._next()) is not None:
+            word, server = self._waiting.pop(name), self._servers[name]
             task = asyncio.create_task(self._ping(name, word), name=f"ping {name}")
             self._busy[name] = task
-            task.add_done_callback(partial(self._done, name))
+            self._places[server] += name != DAEMON
+            task.add_done_callback(partial(self._done, name, server))
 
-    def _done(self, name: str, _ended: asyncio.Task[None]) -> None:
+    def _next(self) -> str | None:
+        """Return whose ping is to be sent next: a server that hangs holds up those of others no more than itself."""
+        full = self._places.total() >= IN_FLIGHT_ALL
+        for name in self._waiting:
+            if name in self._busy:
+                continue
+            if name == DAEMON or (not full and self._places[self._servers[name]] < IN_FLIGHT):
+                return name
+        return None
+
+    def _done(self, name: str, server: str, _ended: asyncio.Task[None]) -> None:
         del self._busy[name]
+        self._places[server] -= name != DAEMON
+        if not self._places[server]:
+            del self._places[server]
         self._start_next()
 
     async def _ping(self, name: str, word: _Word) -> None:

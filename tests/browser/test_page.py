@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,6 +11,8 @@ import pytest
 
 from tests.browser.devtools import Tab
 from tests.browser.scene import scene
+from tests.process.daemon import Daemon
+from tests.upstream import UpstreamProcess
 from tests.web.made import House, job
 from tests.web.test_pages import full
 
@@ -98,15 +101,38 @@ async def test_it_can_be_read(tab: Tab, shots: Path, count: int, bad: bool, scre
     assert tab.errors == []
 
 
-async def test_the_picture_in_the_readme(tab: Tab, shots: Path) -> None:
-    """``FETCHD_BROWSER=$PWD/docs pytest tests/browser -k picture`` takes it anew: small, for each clone has it."""
-    house = scene(6, bad=True)
-    house.board.reloaded(3)
+@pytest.mark.parametrize("width", [320, 768, 1024, 1280, 1376])
+async def test_nothing_is_cut_off(tab: Tab, width: int) -> None:
+    """Between a phone and a wide desk the columns of a row need their room; what is too wide is hidden by its list."""
+    house = scene(50, bad=True)
     async with house.served() as client:
-        await tab.size(1200, 760)
-        await tab.colours("light")
+        await tab.size(width, 900)
         await tab.go(client.url)
-        await tab.picture(shots / "page.png")
+        edges = await tab.run(
+            "[...document.querySelectorAll('#list .job > *, #list dl *')].filter((part) => "
+            "part.getBoundingClientRect().right > list.getBoundingClientRect().right).length"
+        )
+    assert edges == 0
+
+
+async def test_the_picture_in_the_readme(tab: Tab, shots: Path, tmp_path: Path) -> None:
+    """A real daemon, beside upstreams that answer and that do not; small, for each clone has it."""
+    with UpstreamProcess() as upstream:
+        jobs = {"rates": "ok", "stock-levels": "lat/0.05", "weather": "etag", "invoices": "hang", "news": "status/503"}
+        config = "\n".join(
+            f'[jobs.{name}]\nurl = "{upstream.url(path)}"\ninterval = "300ms"\ndeadline = "200ms"\nretries = 0\n'
+            for name, path in jobs.items()
+        )
+        config = f'listen = "127.0.0.1:0"\n{config}'
+        with Daemon(tmp_path, config) as daemon:
+            daemon.wait_for("run_finished", 30, job="invoices")
+            daemon.write(config.replace("300ms", "5m"))  # at a rhythm that people have
+            daemon.signal(signal.SIGHUP)
+            daemon.wait_for("config_reloaded")
+            await tab.size(1200, 740)
+            await tab.colours("light")
+            await tab.go(daemon.lines("page_served")[0]["address"])
+            await tab.picture(shots / "page.png")
     assert (shots / "page.png").stat().st_size < 150_000
 
 

@@ -45,6 +45,9 @@ def run(new_state: bool, given: Path | None) -> int:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     import asyncio
 
+    from fetchd.heap import few_arenas
+
+    few_arenas()
     with sparing():
         from fetchd.app import serve
         from fetchd.parts import Launch
