@@ -85,7 +85,9 @@ def test_lines_are_added_up() -> None:
 
 def test_the_page_is_found() -> None:
     """Its port is another one each time."""
-    assert tally_of('{"event":"page_served","level":"info","address":"http://127.0.0.1:1/"}').page == "http://127.0.0.1:1/"
+    assert (
+        tally_of('{"event":"page_served","level":"info","address":"http://127.0.0.1:1/"}').page == "http://127.0.0.1:1/"
+    )
 
 
 @pytest.mark.parametrize(
