@@ -16,6 +16,7 @@ ALL = "alerts, daemon, defaults, dns, hosts, jobs, log, maintenance, notifiers"
 NAME_RULE = 'a name has 1 to 64 letters, digits, ".", "_" and "-", and begins with a letter or a digit'
 NO_MODULE = "cannot import fetchd.nowhere: ModuleNotFoundError: No module named 'fetchd.nowhere'"
 REMEDY = "; is its folder in daemon.python_path?"
+NO_HOST = 'write the host alone, or with a port, such as [hosts."api.example.com"] or [hosts."localhost:8080"]'
 NO_ADDRESS = 'not an IP address: write one such as "192.0.2.53", "192.0.2.53:5353" or "[2001:db8::53]:5353"'
 JOB = '[jobs.a]\nurl = "https://h.example/"\n'
 
@@ -83,9 +84,13 @@ TYPES = [
         f'[dns]\nnameservers = ["192.0.2.1", "dns.example"]\n{JOB}',
         f"2: dns.nameservers[1]: {NO_ADDRESS}",
     ),
+    (f'[hosts."https://h.example"]\n{JOB}', f'1: hosts."https://h.example": {NO_HOST}'),
+    (f'[hosts."h:0"]\n{JOB}', f'1: hosts."h:0": {NO_HOST}'),
+    (f'[hosts."h:65536"]\n{JOB}', f'1: hosts."h:65536": {NO_HOST}'),
+    (f'[hosts."[::g]:80"]\n{JOB}', f'1: hosts."[::g]:80": {NO_HOST}'),
     (
-        f'[hosts."https://h.example"]\n{JOB}',
-        '1: hosts."https://h.example": write the host alone, such as [hosts."api.example.com"]',
+        f'[hosts."[::1]:80"]\n[hosts."[0:0::1]:80"]\n{JOB}',
+        '2: hosts."[0:0::1]:80": this host has a table already, as [::1]:80',
     ),
     (f"[hosts.h]\n[hosts.H]\n{JOB}", "2: hosts.H: this host has a table already, as h"),
     (f"[hosts.h]\nmax_concurrent = -1\n{JOB}", "2: hosts.h.max_concurrent: must be at least 0"),

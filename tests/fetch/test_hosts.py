@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from itertools import pairwise
 from typing import Any
 
+import httpx
 import pytest
 
 from fetchd.fetch.exchange import Exchange, Limits
@@ -272,6 +273,31 @@ def test_what_the_refusal_says() -> None:
     error = polite.hosts.refusal(NAME)
     assert str(error) == "api.test asked for no request before 2026-01-01T00:01:30+00:00"
     assert (error.reason, error.transient, error.retry_after) == ("http_429", True, 90.0)
+
+
+@pytest.mark.parametrize(
+    ("limited", "url", "name"),
+    [
+        ("", "https://api.test/", "api.test"),
+        ("", "https://api.test:8443/", "api.test:8443"),
+        ("", "http://[::1]:8080/", "[::1]:8080"),
+        ("other.test", "https://api.test/", "api.test"),
+        ("api.test", "https://api.test/", "api.test"),
+        ("api.test", "https://api.test:8443/", "api.test"),
+        ("api.test:8443", "https://api.test:8443/", "api.test:8443"),
+        ("api.test:8443", "https://api.test/", "api.test"),
+        ("api.test:443", "https://api.test/", "api.test:443"),
+        ("api.test:443", "http://api.test/", "api.test"),
+        ("[::1]:8080", "http://[::1]:8080/", "[::1]:8080"),
+        ("::1", "http://[::1]:8080/", "::1"),
+        ("münchen.test:81", "http://xn--mnchen-3ya.test:81/", "xn--mnchen-3ya.test:81"),
+    ],
+)
+def test_servers_at_several_ports_are_apart(limited: str, url: str, name: str) -> None:
+    """What one service of a machine asks for is no word of its neighbours, unless limits name the whole host."""
+    hosts = Hosts({limited: HostLimits(max_concurrent=1)} if limited else {}, Timing().clock)
+    assert hosts.name(httpx.URL(url)) == name
+    assert (hosts.turn(name) is not None) == (name == limited or limited.startswith("m"))
 
 
 async def test_hosts_without_limits_cost_nothing() -> None:

@@ -420,8 +420,8 @@ async def test_a_turn_on_the_wire() -> None:
 async def test_a_redirect_to_a_host_that_wants_no_request(seconds: float, why: str, attempts: int) -> None:
     """Its second half is not sent; the whole is tried again once the time is over, if there is time for that."""
     hosts = Hosts({}, SystemClock())
-    hosts.hold(HOST, seconds)
     async with answering(response(b"hello")) as goal:
+        hosts.hold(hosts.name(httpx.URL(goal.url)), seconds)
         away = response(b"", f"Location: {goal.url}/", status=302)
         async with answering(away) as server, fetching(hosts=hosts) as fetcher:
             url = server.url.replace(HOST, "localhost")
@@ -447,8 +447,8 @@ async def test_a_place_is_free_before_the_next_hop_needs_it() -> None:
 async def test_every_exchange_is_held_whoever_makes_it() -> None:
     """Deliveries and the clients of the user's own code, which sees an exception that httpx documents."""
     hosts = Hosts({}, SystemClock())
-    hosts.hold(HOST, 60.0)
     async with answering(response(b"hello")) as server, fetching(hosts=hosts) as fetcher:
+        hosts.hold(hosts.name(httpx.URL(server.url)), 60.0)
         with pytest.raises(FetchError, match="asked for no request before") as caught:
             await fetcher.send("POST", server.url, {}, Body.of(b"x"), Timeouts())
         assert (caught.value.reason, server.heads) == (Reason.HTTP_429, [])

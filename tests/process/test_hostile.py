@@ -12,7 +12,7 @@ import pytest
 from tests.process.daemon import Daemon, Line
 from tests.upstream import UpstreamProcess
 
-DEADLINE = 0.6
+DEADLINE = 1.2
 
 MODES: dict[str, tuple[str, str]] = {
     "hang": ("fetch_failed", "timeout_read"),
@@ -41,7 +41,7 @@ MODES: dict[str, tuple[str, str]] = {
     "badgzip": ("fetch_failed", "decode"),
     "status/404": ("fetch_failed", "http_4xx"),
     "status/503": ("fetch_failed", "http_5xx"),
-    "retryafter/86400/429": ("fetch_failed", "http_429"),
+    "retryafter/0/429": ("fetch_failed", "http_429"),
     "cookie": ("succeeded", ""),
     "charset/punycode": ("succeeded", ""),
     "extra": ("succeeded", ""),
@@ -64,7 +64,7 @@ PORTS: dict[str, tuple[str, str]] = {
 pytestmark = pytest.mark.timeout(60)
 
 
-def hostile_config(upstream: UpstreamProcess, interval: str = "800ms") -> tuple[str, dict[str, tuple[str, str]]]:
+def hostile_config(upstream: UpstreamProcess, interval: str = "1500ms") -> tuple[str, dict[str, tuple[str, str]]]:
     """Return a configuration with a job for each misbehaviour and one in good health, and what each comes to."""
     urls = {upstream.url(mode): ending for mode, ending in MODES.items()}
     urls |= {url.format(**upstream.ports): ending for url, ending in PORTS.items()}
@@ -77,7 +77,7 @@ def hostile_config(upstream: UpstreamProcess, interval: str = "800ms") -> tuple[
     [defaults]
     interval = "{interval}"
     deadline = "{DEADLINE * 1000:.0f}ms"
-    timeout = "400ms"
+    timeout = "900ms"
     retries = 0
     max_body = "1MiB"
     on_unchanged = "deliver"
@@ -85,6 +85,8 @@ def hostile_config(upstream: UpstreamProcess, interval: str = "800ms") -> tuple[
     url = "{upstream.url("ok")}"
     interval = "150ms"
     deadline = "150ms"
+    [jobs.held]
+    url = "http://held.good.test:{upstream.ports["http"]}/retryafter/86400/429"
     {jobs}
     """
     return config, expected
@@ -112,7 +114,7 @@ def test_every_misbehaviour_ends_with_its_reason(tmp_path: Path, upstream: Upstr
         base_threads = daemon.status("Threads")
         base_rss = daemon.status("VmRSS")
         for name in expected:
-            daemon.wait_for("run_finished", 4, job=name)
+            daemon.wait_for("run_finished", 3, job=name)
         peak = daemon.status("VmHWM") - base_rss
         endings = {
             name: {(line["outcome"], line["reason"] or "") for line in daemon.lines("run_finished", job=name)}
@@ -120,8 +122,10 @@ def test_every_misbehaviour_ends_with_its_reason(tmp_path: Path, upstream: Upstr
         }
         slowest = max(line["duration_s"] for line in daemon.lines("run_finished"))
         healthy = daemon.lines("run_finished", job="healthy")
+        held = [line["reason"] for line in daemon.lines("run_finished", job="held")]
         threads = daemon.status("Threads")
         assert daemon.stop() == 0
+    assert held == ["http_429"]
     assert endings == {name: {ending} for name, ending in expected.items()}
     assert slowest <= DEADLINE + 0.5
     late = sorted(line["lateness_s"] for line in healthy)

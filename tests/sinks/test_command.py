@@ -192,7 +192,8 @@ async def test_a_deadline_kills_the_whole_group(tmp_path: Path) -> None:
     born = births()
     began = time.monotonic()
     with capture_logs() as logs:
-        task = asyncio.create_task(sh(tmp_path, "echo so far; sleep 60 & echo $! > pid; wait").deliver(delivery()))
+        script = "cat > /dev/null; echo so far; sleep 60 & echo $! > pid; wait"  # goes on once it is being listened to
+        task = asyncio.create_task(sh(tmp_path, script).deliver(delivery()))
         await until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().strip())
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

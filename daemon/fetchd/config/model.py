@@ -18,7 +18,7 @@ from fetchd.secret import Secret
 from fetchd.units import Duration, Size
 
 _ADDRESS: Final = re.compile(r"(?:(?P<host>localhost|[0-9.]+)|\[(?P<v6>[0-9A-Fa-f:.]+)\]):(?P<port>[0-9]{1,5})")
-_HOST: Final = re.compile(r"[^\s/:@?#\[\]]+")
+_HOST: Final = re.compile(r"(?:(?P<host>[^\s/:@?#\[\]]+)|\[(?P<v6>[0-9a-f:.]+)\])(?::(?P<port>[0-9]{1,5}))?")
 
 
 def _folder(path: Path) -> Path:
@@ -63,18 +63,25 @@ def _listen(value: str) -> str:
 
 
 def host_name(name: str) -> str:
-    """Return the host called ``name`` as requests name it: in small letters, an IPv6 address without brackets.
+    """Return the host called ``name``, with its port if it has one, as requests name it.
+
+    In small letters; an IPv6 address stands in brackets before a port, else without.
 
     Raises:
-        ValueError: it is not a host alone.
+        ValueError: it is something else than a host and perhaps a port.
     """
-    bare = name.lower().removeprefix("[").removesuffix("]")
+    bare = name.lower()
+    match = _HOST.fullmatch(f"[{bare}]" if bare.count(":") > 1 and not bare.startswith("[") else bare)
     try:
-        return str(ipaddress.ip_address(bare))
+        if match is None or not 0 < int(match["port"] or 1) < 65536:
+            raise ValueError
+        host = str(ipaddress.IPv6Address(match["v6"])) if match["v6"] else match["host"]
     except ValueError:
-        if not _HOST.fullmatch(bare):
-            raise ValueError('write the host alone, such as [hosts."api.example.com"]') from None
-        return bare
+        message = 'write the host alone, or with a port, such as [hosts."api.example.com"] or [hosts."localhost:8080"]'
+        raise ValueError(message) from None
+    if match["port"] is None:
+        return host
+    return f"[{host}]:{int(match['port'])}" if match["v6"] else f"{host}:{int(match['port'])}"
 
 
 _FilePath = Annotated[Path, BeforeValidator(path_from_config), TextPath]
@@ -138,7 +145,7 @@ class Log(Frozen):
 
 
 class Host(Frozen):
-    """Politeness towards one host, shared by all jobs."""
+    """Politeness towards one host, or one port of it as in `"localhost:8080"`, shared by all jobs."""
 
     max_concurrent: Annotated[int, Field(ge=0, le=100_000)] = 0
     """The most exchanges with the host at one time; 0 sets no limit."""

@@ -111,6 +111,10 @@ class Verbs:
             await self._follow(name, ended, reply)
         for line in lines_of(report):
             await reply.out(line)
+        try:
+            await self._kept()  # whoever looks next, such as for a dead letter, shall find what was just told
+        except StoreError as error:
+            await reply.err(f"it is not kept in the history: {error}")
         return 0 if report.outcome.good else EXIT_FAILED
 
     async def pause(self, request: Mapping[str, Any], reply: Reply) -> int:
@@ -120,7 +124,7 @@ class Verbs:
         for name in names:
             self._inside.store.pause(name, True)
             log.info("job_paused", job=name)
-        await self._kept()
+        await self._kept_switch()
         for name in names:
             await reply.out(f"{name}: paused")
         for name in others:
@@ -137,7 +141,7 @@ class Verbs:
             self._inside.store.pause(name, False)
             self._inside.board.resumed(name)
             log.info("job_resumed", job=name)
-        await self._kept()
+        await self._kept_switch()
         for name in names:
             await reply.out(f"{name}: resumed")
         for name in others:
@@ -181,8 +185,11 @@ class Verbs:
 
     async def _kept(self) -> None:
         """Return once what was noted is kept: what is awaited comes after everything before it."""
+        await self._inside.store.notes("pause.")
+
+    async def _kept_switch(self) -> None:
         try:
-            await self._inside.store.notes("pause.")
+            await self._kept()
         except StoreError as error:
             raise AskedError(f"it counts, but it is not kept over a restart: {error}") from None
 

@@ -27,6 +27,7 @@ from fetchd.run import Fetched, Progress, Run, Validators
 from fetchd.worker import Workers
 
 LONGEST_VALIDATOR: Final = 1024
+_NOWHERE: Final = httpx.URL("")
 
 _KEPT_HEADERS: Final = frozenset(
     {b"content-type", b"content-language", b"date", b"etag", b"last-modified", b"link", b"retry-after"}
@@ -54,7 +55,7 @@ class Fetcher:
         self._hosts = hosts or Hosts({}, pace.clock)
         self._authority = Authority(self._client, vault, monotonic=pace.clock.monotonic)
         self._templates: dict[str, Template] = {}
-        self._names: dict[str, tuple[Job, str]] = {}
+        self._urls: dict[str, tuple[Job, httpx.URL]] = {}
         self._turns: dict[str, Turn] = {}
         self._fresh = Freshness(pace.clock)
 
@@ -137,7 +138,7 @@ class Fetcher:
     def forget(self, jobs: Mapping[str, Job]) -> None:
         """Let go of what is kept for definitions other than ``jobs``, which are those in force."""
         self._templates = {name: kept for name, kept in self._templates.items() if jobs.get(name) is kept.job}
-        self._names = {name: known for name, known in self._names.items() if jobs.get(name) is known[0]}
+        self._urls = {name: known for name, known in self._urls.items() if jobs.get(name) is known[0]}
         self._authority.forget(jobs)
         self._fresh.forget(jobs)
 
@@ -148,16 +149,16 @@ class Fetcher:
         return template
 
     def _name(self, job: Job) -> str:
-        """Return the name of the host that ``job`` asks first, as requests carry it; "" if its URL is none."""
-        known = self._names.get(job.name)
+        """Return the name of the host that ``job`` asks first; "" if its URL is none."""
+        known = self._urls.get(job.name)
         if known is None or known[0] is not job:
             assert job.url is not None
             try:
-                name = parsed(job.url.reveal()).raw_host.decode("ascii")
+                url = parsed(job.url.reveal())
             except FetchError:
-                name = ""
-            known = self._names[job.name] = (job, name)
-        return known[1]
+                url = _NOWHERE
+            known = self._urls[job.name] = (job, url)
+        return self._hosts.name(known[1])
 
     async def _allowed(self, job: Job, progress: Progress, deadline: float) -> None:
         """Wait until the host that ``job`` asks first takes requests.
@@ -188,7 +189,7 @@ class Fetcher:
         if wait is None:
             return None
         wait = min(wait, retry.longest_retry_after)
-        self._hosts.hold(response.url.raw_host.decode("ascii"), wait)
+        self._hosts.hold(self._hosts.name(response.url), wait)
         return wait
 
     async def _attempt(

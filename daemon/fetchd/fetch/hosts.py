@@ -43,6 +43,7 @@ Later = Callable[[float, Callable[[], None]], Timer]
 """Calls a function after so many seconds."""
 
 _NO_LIMITS: Final = HostLimits()
+_PORTS: Final = {"http": 80, "https": 443}
 
 
 class _Rank(IntEnum):
@@ -199,7 +200,7 @@ def _later(seconds: float, call: Callable[[], None]) -> Timer:
 
 
 class Hosts:
-    """What all jobs share about each host, by its name as requests carry it. Times are monotonic seconds."""
+    """What all jobs share about each host, by the name that `name` gives it. Times are monotonic seconds."""
 
     def __init__(self, limits: Mapping[str, HostLimits], clock: Clock, later: Later = _later) -> None:
         self._clock = clock
@@ -217,6 +218,19 @@ class Hosts:
         for name in wanted.keys() - self._hosts.keys():
             self._hosts[name] = host = _Host(wanted[name], self._clock, self._later)
             host.not_before = self._not_before.pop(name, host.not_before)
+
+    def name(self, url: httpx.URL) -> str:
+        """Return what the server of ``url`` is called here: its host, with the port unless that is the scheme's own.
+
+        Servers at several ports of one machine have nothing to do with one another, unless limits name their host.
+        """
+        host = url.raw_host.decode("ascii")
+        if url.port is None and not self._hosts:
+            return host
+        server = _server(host, url.port or _PORTS.get(url.scheme))
+        if server in self._hosts or (url.port is not None and host not in self._hosts):
+            return server
+        return host
 
     @property
     def remembered(self) -> int:
@@ -285,9 +299,17 @@ class Hosts:
         turn.started = True
 
 
-def _ascii(host: str) -> str:
-    """Return ``host`` as requests carry it; international names may be written either way."""
+def _ascii(name: str) -> str:
+    """Return ``name`` as requests carry it; international names may be written either way."""
+    host, _, port = name.rpartition(":")
+    if not host or (":" in host and not host.startswith("[")):
+        host, port = name, ""
     try:
-        return httpx.URL(scheme="http", host=host).raw_host.decode("ascii")
+        ascii_host = httpx.URL(scheme="http", host=host.strip("[]")).raw_host.decode("ascii")
     except httpx.InvalidURL:
-        return host  # no request can name it
+        return name  # no request can name it
+    return _server(ascii_host, int(port)) if port else ascii_host
+
+
+def _server(host: str, port: int | None) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

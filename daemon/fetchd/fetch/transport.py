@@ -57,7 +57,7 @@ class Transport(httpx.AsyncBaseTransport):
         with ExitStack() as held:
             held.callback(exchange.leave)
             with exchange.walled(Phase.POOL) as wall:
-                await self._hosts.start(request.url.raw_host.decode("ascii"), exchange, held)
+                await self._hosts.start(self._hosts.name(request.url), exchange, held)
                 exchange.enter(Phase.CONNECT)
                 response = await self._send(request, exchange, await self._way(request, exchange, held))
                 held.callback(response.close)
