@@ -83,8 +83,8 @@ def hostile_config(upstream: UpstreamProcess, interval: str = "1500ms") -> tuple
     on_unchanged = "deliver"
     [jobs.healthy]
     url = "{upstream.url("ok")}"
-    interval = "150ms"
-    deadline = "150ms"
+    interval = "400ms"
+    deadline = "400ms"
     [jobs.held]
     url = "http://held.good.test:{upstream.ports["http"]}/retryafter/86400/429"
     {jobs}
@@ -130,7 +130,7 @@ def test_every_misbehaviour_ends_with_its_reason(tmp_path: Path, upstream: Upstr
     assert slowest <= DEADLINE + 0.5
     late = sorted(line["lateness_s"] for line in healthy)
     assert late[len(late) * 99 // 100] < 0.1
-    assert slots_kept(healthy, 0.15) > 0.95
+    assert slots_kept(healthy, 0.4) > 0.95
     assert peak < (1 + 16) * 1024
     assert threads <= base_threads + 1
     assert not daemon.lines("internal_error")
@@ -153,13 +153,13 @@ def test_two_hundred_hung_connections_and_dead_names(tmp_path: Path, upstream: U
     retries = 0
     [jobs.healthy]
     url = "http://x.good.test:{upstream.ports["http"]}/ok"
-    interval = "50ms"
-    deadline = "50ms"
+    interval = "150ms"
+    deadline = "150ms"
     {hung}
     {names}
     """
     with Daemon(tmp_path, config) as daemon:
-        daemon.wait_for("run_finished", 100, job="healthy")
+        daemon.wait_for("run_finished", 40, job="healthy")
         assert upstream.stats()["active"]["hang"] > 150
         daemon.wait_until(lambda: len(daemon.lines("run_finished", reason="timeout_read")) >= 200)
         healthy = daemon.lines("run_finished", job="healthy")
@@ -167,7 +167,7 @@ def test_two_hundred_hung_connections_and_dead_names(tmp_path: Path, upstream: U
         assert daemon.stop() == 0
         assert time.monotonic() - began < 4
     assert {line["outcome"] for line in healthy} == {"succeeded"}
-    assert slots_kept(healthy, 0.05) > 0.98
+    assert slots_kept(healthy, 0.15) > 0.98
     late = sorted(line["lateness_s"] for line in healthy)
     assert late[len(late) * 98 // 100] < 0.1
 
