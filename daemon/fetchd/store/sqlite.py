@@ -17,20 +17,18 @@ import structlog
 
 from fetchd.body import Body, on_disk
 from fetchd.errors import Reason, StoreError
-from fetchd.run import Carried, Delivery, Fetched, Report, Run, Validators, deliveries_of
+from fetchd.run import Delivery, Fetched, Report, Run, deliveries_of
 from fetchd.store import Lane, Memory, Owed
 from fetchd.store.bodies import Bodies
 from fetchd.store.deliveries import REMEMBER, Deliveries
 from fetchd.store.history import History
 from fetchd.store.ledger import Ledger
+from fetchd.store.remembered import Remembered, load
 from fetchd.store.rows import (
     SELECT_RECENT,
     SELECT_REPORTS,
-    carried_of,
     remembered_row,
     report_of,
-    time_of,
-    validators_of,
 )
 from fetchd.store.schema import BODIES, BUSY, NAME, open_database, settle
 from fetchd.store.writer import CLOSING, Transaction, Writer
@@ -49,9 +47,6 @@ PRUNED_AT_ONCE: Final = 200
 _CLAIM: Final = """
 INSERT INTO jobs (job, last_slot) VALUES (?, ?) ON CONFLICT (job) DO UPDATE SET last_slot = excluded.last_slot
 """
-_JOBS: Final = """
-SELECT job, validators, sha256, last_slot, last_success, carried, failures, failing_since, paused FROM jobs
-"""
 _PAUSE: Final = """
 INSERT INTO jobs (job, paused) VALUES (?, ?) ON CONFLICT (job) DO UPDATE SET paused = excluded.paused
 """
@@ -60,22 +55,6 @@ INSERT INTO notes (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET v
 """
 _FORGET: Final = "DELETE FROM notes WHERE name = ?"
 _NOTES: Final = "SELECT name, value FROM notes WHERE name >= ? AND name < ?"
-
-
-class _Remembered:
-    """What is known of a job beside the counts of its deliveries; the loop alone changes it."""
-
-    __slots__ = ("carried", "failing_since", "failures", "last_slot", "last_success", "paused", "sha256", "validators")
-
-    def __init__(self) -> None:
-        self.validators = Validators()
-        self.sha256 = ""
-        self.last_slot: datetime | None = None
-        self.last_success: datetime | None = None
-        self.carried = Carried()
-        self.failures = 0
-        self.failing_since: datetime | None = None
-        self.paused = False
 
 
 @asynccontextmanager
@@ -125,7 +104,7 @@ class SqliteStore:
         self._history = history
         self._inline_up_to = inline_up_to
         self._deliveries = deliveries
-        self._jobs: dict[str, _Remembered] = {}
+        self._jobs: dict[str, Remembered] = {}
         self._filing: set[asyncio.Task[None]] = set()
         self._file: tuple[int, int] | None = None
 
@@ -145,7 +124,7 @@ class SqliteStore:
         Raises:
             StoreError: it cannot be read.
         """
-        self._jobs, filed = await self._writer.run(_load, reads=True)
+        self._jobs, filed = await self._writer.run(load, reads=True)
         try:
             await on_disk(lambda: self._bodies.sweep(filed))
             self._file = await on_disk(self._identity)
@@ -154,19 +133,8 @@ class SqliteStore:
 
     def recall(self, job: str) -> Memory:
         """Return what is remembered of ``job``, its deliveries counted as of the last transaction."""
-        known = self._jobs.get(job) or _Remembered()
-        counts = self._ledger.of(job)
-        return Memory(
-            known.validators,
-            known.sha256,
-            known.last_slot,
-            known.last_success,
-            *counts,
-            known.carried,
-            known.failures,
-            known.failing_since,
-            known.paused,
-        )
+        known = self._jobs.get(job) or Remembered()
+        return known.memory(self._ledger.of(job))
 
     async def claim(self, run: Run) -> bool:
         """Take the slot of ``run``; the state directory is this process's alone, so nobody else has to be asked."""
@@ -187,7 +155,7 @@ class SqliteStore:
             StoreError: nothing of it is kept.
         """
         if not sinks:
-            self._remember(run.job, fetched)
+            self._known(run.job).took(fetched)
             row = remembered_row(run.job, fetched)
             self._writer.offer(lambda transaction: _execute(REMEMBER, row, transaction))
             fetched.body.close()
@@ -234,7 +202,8 @@ class SqliteStore:
             self._known(report.run.job).last_success = at
             succeeded = at.isoformat()
         self._writer.offer(lambda transaction: self._history.add(report, succeeded, transaction))
-        self._count_failure(report)
+        if self._known(report.run.job).counted(report):
+            self._note_failures(report.run.job)
 
     def skip(self, job: str, slot: datetime, reason: Reason) -> None:
         """Count a slot that found no Run of its own."""
@@ -247,9 +216,8 @@ class SqliteStore:
 
     def forgive(self, job: str) -> None:
         """Forget how often ``job`` has failed in a row."""
-        known = self._known(job)
-        known.failures, known.failing_since = 0, None
-        self._writer.offer(lambda transaction: History.failing(job, 0, None, transaction))
+        self._known(job).forgive()
+        self._note_failures(job)
 
     def note(self, name: str, value: str | None) -> None:
         """Keep ``value`` under ``name`` over restarts; None forgets it."""
@@ -301,7 +269,7 @@ class SqliteStore:
         await self._writer.aclose()
 
     async def _insert(self, run: Run, kept: Fetched, sinks: Sequence[str], now: datetime) -> None:
-        note = partial(self._remember, run.job, kept)
+        note = partial(self._known(run.job).took, kept)
         sinks = tuple(sinks)
 
         def act(transaction: Transaction) -> None:
@@ -337,30 +305,15 @@ class SqliteStore:
         await asyncio.shield(task)
         return kept
 
-    def _remember(self, job: str, fetched: Fetched) -> None:
+    def _note_failures(self, job: str) -> None:
         known = self._known(job)
-        known.validators, known.sha256 = fetched.validators, fetched.body.sha256
-        if fetched.carried is not None:
-            known.carried = fetched.carried
-
-    def _count_failure(self, report: Report) -> None:
-        """Count the Runs whose fetch has failed in a row; those that were cancelled say nothing of it."""
-        job = report.run.job
-        known = self._known(job)
-        if not report.counts or (not report.failed_to_fetch and not known.failures):
-            return
-        if report.failed_to_fetch:
-            known.failures += 1
-            known.failing_since = known.failing_since or report.started or report.run.slot
-        else:
-            known.failures, known.failing_since = 0, None
         failures, since = known.failures, known.failing_since.isoformat() if known.failing_since else None
         self._writer.offer(lambda transaction: History.failing(job, failures, since, transaction))
 
-    def _known(self, job: str) -> _Remembered:
+    def _known(self, job: str) -> Remembered:
         known = self._jobs.get(job)
         if known is None:
-            known = self._jobs[job] = _Remembered()
+            known = self._jobs[job] = Remembered()
         return known
 
     def _identity(self) -> tuple[int, int] | None:
@@ -387,17 +340,3 @@ class SqliteStore:
 
 def _execute(sql: str, row: tuple[Any, ...], transaction: Transaction) -> None:
     transaction.connection.execute(sql, row)
-
-
-def _load(transaction: Transaction) -> tuple[dict[str, _Remembered], set[str]]:
-    """Return what is known of each job, and the Runs whose bodies are in files."""
-    jobs: dict[str, _Remembered] = {}
-    rows = transaction.connection.execute(_JOBS)
-    for job, validators, sha256, slot, success, carried, failures, since, paused in rows:
-        known = jobs[job] = _Remembered()
-        known.validators, known.sha256 = validators_of(validators), sha256
-        known.last_slot, known.last_success = time_of(slot), time_of(success)
-        known.carried, known.paused = carried_of(carried), bool(paused)
-        known.failures, known.failing_since = failures, time_of(since)
-    filed = transaction.connection.execute("SELECT run FROM results WHERE filed")
-    return jobs, {run for (run,) in filed}
