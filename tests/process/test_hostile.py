@@ -12,7 +12,7 @@ import pytest
 from tests.process.daemon import Daemon, Line
 from tests.upstream import UpstreamProcess
 
-DEADLINE = 1.2
+DEADLINE = 1.7
 
 MODES: dict[str, tuple[str, str]] = {
     "hang": ("fetch_failed", "timeout_read"),
@@ -64,7 +64,7 @@ PORTS: dict[str, tuple[str, str]] = {
 pytestmark = pytest.mark.timeout(60)
 
 
-def hostile_config(upstream: UpstreamProcess, interval: str = "1500ms") -> tuple[str, dict[str, tuple[str, str]]]:
+def hostile_config(upstream: UpstreamProcess, interval: str = "1900ms") -> tuple[str, dict[str, tuple[str, str]]]:
     """Return a configuration with a job for each misbehaviour and one in good health, and what each comes to."""
     urls = {upstream.url(mode): ending for mode, ending in MODES.items()}
     urls |= {url.format(**upstream.ports): ending for url, ending in PORTS.items()}
@@ -77,7 +77,7 @@ def hostile_config(upstream: UpstreamProcess, interval: str = "1500ms") -> tuple
     [defaults]
     interval = "{interval}"
     deadline = "{DEADLINE * 1000:.0f}ms"
-    timeout = "900ms"
+    timeout = "800ms"
     retries = 0
     max_body = "1MiB"
     on_unchanged = "deliver"
