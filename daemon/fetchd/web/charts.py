@@ -16,16 +16,13 @@ PHASES: Final = ("pool", "dns", "connect", "write", "headers", "body")
 """The phases of an exchange, in their order; whatever else was timed comes last, as "other"."""
 
 _BAR: Final = 5
+_WIDE: Final = RECENT * _BAR
 _HEIGHT: Final = 24
 _FULL: Final = 18
 """The height of the longest bar; above it there is room for the sign of a failure."""
 _SAMPLES_WIDE: Final = 288
 _SAMPLES_HIGH: Final = 56
-_PATH: Final = Markup('<path class="{}" d="{}"/>')
 _RECT: Final = Markup('<rect class="p-{}" x="{}" width="{}" height="10"/>')
-_RECENT: Final = Markup(
-    '<svg class="recent" role="img" aria-label="{0}" viewBox="0 0 {1} {2}" width="{1}" height="{2}">{3}</svg>'
-)
 _PHASES: Final = Markup(
     '<svg class="phases" role="img" aria-label="{0}" viewBox="0 0 120 10" width="120" height="10">'
     "<title>{0}</title>{1}</svg>"
@@ -47,16 +44,20 @@ def recent(runs: Sequence[tuple[Outcome, float]]) -> Markup:
     longest = max(took for _, took in runs) or 1.0
     paths: dict[str, list[str]] = {}
     left = (RECENT - len(runs)) * _BAR
+    good = 0
     for index, (outcome, took) in enumerate(runs):
         kind = _kind(outcome)
+        good += kind != "bad"
         high = max(2, round(_FULL * math.sqrt(took / longest)))
         paths.setdefault(kind, []).append(_bar(kind, left + index * _BAR, high))
-    good = sum(outcome.good for outcome, _ in runs)
-    label = (
-        f"last {words.count(len(runs), 'run')}: {good} good, {len(runs) - good} not; longest {words.length(longest)}"
+    count = len(runs)
+    label = f"last {words.count(count, 'run')}: {good} good, {count - good} not; longest {words.length(longest)}"
+    drawn = "".join(f'<path class="{kind}" d="{"".join(bars)}"/>' for kind, bars in paths.items())
+    # Numbers and words of ours alone, which need no escaping; it comes in each row, and Markup's own format is slow.
+    return Markup(  # noqa: S704
+        f'<svg class="recent" role="img" aria-label="{label}" viewBox="0 0 {_WIDE} {_HEIGHT}"'
+        f' width="{_WIDE}" height="{_HEIGHT}">{drawn}</svg>'
     )
-    drawn = Markup("").join(_PATH.format(kind, "".join(bars)) for kind, bars in paths.items())
-    return _RECENT.format(label, RECENT * _BAR, _HEIGHT, drawn)
 
 
 def _kind(outcome: Outcome) -> str:
