@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import ssl
 import subprocess
 import sys
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 
 import aiohttp.connector
@@ -14,7 +17,7 @@ import pytest
 
 from fetchd.fetch.client import ClientOptions, open_transport
 from fetchd.fetch.tls import sorted_folder
-from fetchd.heap import give_back
+from fetchd.heap import give_back, settle
 from tests.process.daemon import PATHS
 
 CERTIFICATE = "-----BEGIN CERTIFICATE-----\n"
@@ -125,3 +128,32 @@ def test_threads_share_their_heaps(wanted: str, few: bool) -> None:
     )
     arenas = len([line for line in done.stderr.splitlines() if line.startswith("Arena")])
     assert (arenas <= 2) is few
+
+
+class Knot:
+    """Something that refers to itself."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+@pytest.fixture
+def unsettled() -> Iterator[None]:
+    """Leave the other tests' process as it was."""
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("unsettled")
+def test_what_lasts_is_not_looked_through() -> None:
+    """A search for cycles with many jobs would hold the loop; what a reload has replaced goes all the same."""
+    lasting, replaced = Knot(), Knot()
+    gone = weakref.ref(replaced)
+    settle()
+    assert not any(one is lasting for one in gc.get_objects())
+    del replaced
+    gc.collect()
+    assert gone() is not None
+    settle()
+    assert gone() is None
+    assert lasting.itself is lasting

@@ -18,7 +18,7 @@ from fetchd.child import kill_all
 from fetchd.config import Config, ignored_environment
 from fetchd.errors import FetchdError, InstanceError, StoreError
 from fetchd.health import Stage
-from fetchd.heap import give_back
+from fetchd.heap import give_back, settle
 from fetchd.instance import Instance, hold
 from fetchd.job import ENVIRONMENT
 from fetchd.parts import Launch, Parts, build, say_unverified
@@ -73,6 +73,7 @@ async def serve(launch: Launch, environment: Mapping[str, str], *, new_state: bo
             async with asyncio.TaskGroup() as watches:
                 tasks = [watches.create_task(watch) for watch in _watches(parts, instance, signals)]
                 parts.scheduler.start(config.jobs.values(), _missed(config, store))
+                settle()
                 _say_ready(parts)
                 await signals.stop.wait()
                 await _drain(parts)

@@ -1,8 +1,9 @@
-"""What the C library's allocator takes, and keeps for later: less of it, and back to the machine now and then."""
+"""What memory is kept in: less of it, back to the machine now and then, and not looked through without need."""
 
 from __future__ import annotations
 
 import ctypes
+import gc
 from typing import Final
 
 _M_ARENA_MAX: Final = -8
@@ -30,3 +31,14 @@ def give_back() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+def settle() -> None:
+    """Take what there is by now for lasting: the search for cycles that nobody needs passes it over from here on.
+
+    Else each full search would look at every job, and nothing else could happen meanwhile: 0.2 s with ten thousand of
+    them. What was taken for lasting before, and is none, goes now.
+    """
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()

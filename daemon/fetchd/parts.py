@@ -21,7 +21,7 @@ from fetchd.control.verbs import Inside, Verbs
 from fetchd.engine import Engine, limits_of, open_engine
 from fetchd.fetch.tls import unverified
 from fetchd.health import Health
-from fetchd.heap import give_back
+from fetchd.heap import give_back, settle
 from fetchd.job import Job
 from fetchd.log import Log
 from fetchd.metrics import Metrics
@@ -190,6 +190,7 @@ def _followers(opened: Log, engine: Engine, watching: Watching) -> list[Follow]:
         lambda config: engine.forget(config.jobs),
         watching.notices.replace,
         renew,
+        lambda _config: settle(),
         lambda _config: give_back(),
     ]
 
