@@ -24,7 +24,7 @@ MODES: dict[str, tuple[str, str]] = {
     "infchunk": ("fetch_failed", "too_large"),
     "hdrbomb/20": ("fetch_failed", "protocol"),
     "redir": ("fetch_failed", "too_many_redirects"),
-    "slowredir/0.6": ("deadline_exceeded", "timeout_read"),
+    "slowredir/0.4": ("deadline_exceeded", "timeout_read"),
     "redirbig/300": ("succeeded", ""),
     "redirdrip/0.1": ("succeeded", ""),
     "bomb/gzip/1000": ("fetch_failed", "too_large"),
