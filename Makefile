@@ -22,7 +22,8 @@ run: .venv/run.stamp ## Run the main job on embedded defaults, beside upstreams 
 	$(BIN)/fetchd demo --for 30s
 
 test: setup ## Run the tests
-	$(BIN)/pytest -n 4 --dist loadscope
+	$(BIN)/pytest -n 4 --dist loadscope -m "not alone"
+	$(BIN)/pytest -m alone
 	@echo "Heavier: make test-systemd, test-image, test-packages, test-browser, test-crash, test-reload, soak; CONTRIBUTING.md"
 
 test-systemd: setup ## Boot a real systemd in a container and try the units in it; as root (3 minutes)

@@ -183,6 +183,35 @@ async def test_silence_is_told() -> None:
     assert [line["event"] for line in logs] == ["job_recovered", "alert_sent"]
 
 
+async def test_silence_is_told_after_the_clock_was_set_back() -> None:
+    """A machine that starts with a wrong year must not be blind until that year comes."""
+    desk = await Desk([job()]).open()
+    desk.clock.step(400 * 86400)
+    desk.succeed()
+    desk.overdue["rates"] = desk.clock.now() + timedelta(hours=1)
+    await desk.after(30)
+    desk.clock.step(-400 * 86400)
+    await desk.after(30)
+    desk.succeed()
+    desk.overdue["rates"] = desk.clock.now() + timedelta(seconds=100)
+    await desk.after(90)
+    assert desk.titles == []
+    await desk.after(90)
+    assert desk.titles == ["rates is overdue"]
+
+
+async def test_silence_is_told_that_was_put_off_by_a_clock_ahead() -> None:
+    """When it was to be looked at again was told by that clock too."""
+    desk = await Desk([job()]).open()
+    desk.clock.step(400 * 86400)
+    desk.overdue["rates"] = desk.clock.now() + timedelta(hours=1)
+    await desk.after(30)
+    desk.clock.step(-400 * 86400)
+    desk.overdue["rates"] = START + timedelta(seconds=100)
+    await desk.after(150)
+    assert desk.titles == ["rates is overdue"]
+
+
 async def test_nobody_is_told_of_a_paused_job() -> None:
     """Who has paused it knows."""
     desk = await Desk([job(alerts={"reminder": "1m"})]).open()

@@ -213,6 +213,28 @@ def test_what_is_told_of_jobs_that_are_gone_is_left_alone() -> None:
     assert house.board.in_flight == 0
 
 
+def test_what_began_while_the_clock_was_ahead_began_before_now() -> None:
+    """Else its silence would not count for years, and the daemon would be up for less than no time."""
+    house = made("a")
+    house.clock.advance(60)
+    house.clock.step(-400 * 86400)
+    house.board.clock_stepped()
+    assert house.clock.now() - house.board.started_at == timedelta(seconds=60)
+    assert not look(house).overdue
+    house.clock.advance(86400)
+    assert look(house).overdue
+
+
+def test_a_job_that_was_met_by_a_clock_ahead_is_met_anew() -> None:
+    """Also by the next process, and kept so: no success of the job would put it right."""
+    kept = {"known.a": (NOW + timedelta(days=400)).isoformat(), "known.b": NOW.isoformat()}
+    notes: dict[str, str | None] = {}
+    known = Known(notes.__setitem__, kept)
+    known.meet(["a", "b"], NOW + timedelta(hours=1))
+    assert (known.since("a"), known.since("b")) == (NOW + timedelta(hours=1), NOW)
+    assert notes == {"known.a": (NOW + timedelta(hours=1)).isoformat()}
+
+
 def test_a_reload_keeps_what_is_known_of_the_jobs_that_stay() -> None:
     """A changed header is no reason to forget that a job fails; a removed job is forgotten."""
     house = made("a", "b")

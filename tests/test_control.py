@@ -125,11 +125,20 @@ async def test_a_path_too_long_for_a_socket(tmp_path: Path) -> None:
 
 
 async def test_a_folder_in_its_place_is_told(tmp_path: Path) -> None:
-    """Nothing is removed that is not a socket of ours, and the daemon says what is in its way."""
+    """A folder is not ours to remove: the daemon says what is in its way."""
     (tmp_path / SOCKET).mkdir()
     with pytest.raises(StateError, match=SOCKET):
         async with served(tmp_path):
             """It is not reached."""
+
+
+async def test_a_socket_that_cannot_be_removed_does_not_spoil_the_end(tmp_path: Path) -> None:
+    """The disk became read-only: the daemon has said so, and stops in order all the same."""
+    path = tmp_path / SOCKET
+    async with served(tmp_path):
+        path.unlink()
+        path.mkdir()  # which cannot be unlinked either, whoever runs the test
+    assert path.is_dir()
 
 
 async def test_where_no_daemon_listens(tmp_path: Path) -> None:

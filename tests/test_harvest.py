@@ -566,6 +566,17 @@ async def test_no_records_move_the_cursor_all_the_same(tmp_path: Path) -> None:
     assert [(result.delivered, result.carried) for result in got.results] == [(False, Carried("b"))]
 
 
+async def test_null_ends_a_walk_that_is_split(tmp_path: Path) -> None:
+    """Some servers write null for an empty list: the last page has no records then, and is no failure."""
+
+    def answer(asked: Asked) -> bytes:
+        return answered({"data": [{"id": 1}] if asked.query["page"] == "1" else None})
+
+    async with both(tmp_path, answer) as (gather, api):
+        got = await gather(job(api.url, pages={"kind": "page", "items": "data"}, split="data"))
+    assert (got.error, [result.delivered for result in got.results]) == (None, [True, False])
+
+
 async def test_records_are_known_over_pages(tmp_path: Path) -> None:
     """What one page has delivered is left out of the next, and of the next Run."""
     async with both(tmp_path, paged) as (gather, api):

@@ -129,7 +129,7 @@ class Harvest:
                 try:
                     page, refusal = await self._page(job, run, progress, trail)
                     left = _left(job, trail, carried, whole=trail.walk.place is None and refusal is None)
-                    page = await self._finished(job, page, progress, left)
+                    page = await self._finished(job, page, progress, left, empty=_itemless(job, trail.walk))
                 except FetchError as error:
                     if not (resumed and (error.status in _EXPIRED or error.reason in _NO_PAGE)):
                         raise
@@ -240,11 +240,13 @@ class Harvest:
         progress.phase = "extract"
         return await self._reader.values(body, queries, progress)
 
-    async def _finished(self, job: Job, fetched: Fetched, progress: Progress, carried: Carried) -> Fetched:
-        """Return ``fetched`` as it is handed over, with what the next Run begins with."""
+    async def _finished(
+        self, job: Job, fetched: Fetched, progress: Progress, carried: Carried, *, empty: bool = False
+    ) -> Fetched:
+        """Return ``fetched`` as it is handed over, with what the next Run begins with; an ``empty`` page is not."""
         if not _extracts(job):
             return replace(fetched, carried=carried)
-        if fetched.status == _NO_CONTENT:
+        if empty or fetched.status == _NO_CONTENT:
             return replace(fetched, carried=carried, delivered=False)
         progress.phase = "extract"
         with _closing(fetched):
@@ -275,6 +277,13 @@ def place_of(page: str) -> str:
 
 def _extracts(job: Job) -> bool:
     return job.parse != "json" or bool(job.extract or job.split or job.unique)
+
+
+def _itemless(job: Job, walk: Walk) -> bool:
+    """Return whether a page has no items where its records would be: later ones may have null for an empty list."""
+    if job.pages is None or job.pages.kind == "link" or job.pages.items is None:
+        return False
+    return not walk.items and job.extract is None and job.split == job.pages.items
 
 
 def _begun(job: Job, known: Known, memory: Memory) -> _Trail:

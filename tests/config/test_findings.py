@@ -159,6 +159,13 @@ REQUESTS = [
     ('[jobs.a]\nurl = ""\n', '2: jobs.a.url: a URL begins with "http://" or "https://"'),
     ('[jobs.a]\nurl = "http:///x"\n', "2: jobs.a.url: not a URL: its host is missing"),
     ('[jobs.a]\nurl = "http://h:0/"\n', "2: jobs.a.url: not a URL: there is no port 0"),
+    *(
+        (
+            f'[jobs.a]\nurl = "http://{host}/"\n',
+            "2: jobs.a.url: not a URL: write an IPv4 address as four decimal numbers",
+        )
+        for host in ("127.1", "0x7f.0.0.1", "10.0.0.010", "256.1.1.1", "2130706433")
+    ),
     ('[jobs.a]\nurl = "http://h:99999/"\n', "2: jobs.a.url: not a URL: its host or its port is not valid"),
     ('[jobs.a]\nurl = "http://[::1/"\n', "2: jobs.a.url: not a URL: its host or its port is not valid"),
     ('[jobs.a]\nurl = "http://a..b/"\n', "2: jobs.a.url: not a URL: its host or its port is not valid"),
@@ -182,6 +189,10 @@ REQUESTS = [
     (
         f'{JOB}headers = {{ content-length = "1" }}\n',
         "3: jobs.a.headers.content-length: the client sets this header itself",
+    ),
+    (
+        f'{JOB}headers = {{ Expect = "100-continue" }}\n',
+        "3: jobs.a.headers.Expect: the client sets this header itself",
     ),
     (f'{JOB}headers = {{ X-A = "1", x-a = "2" }}\n', "3: jobs.a.headers: X-A and x-a are the same header"),
     (f"{JOB}auth = 1\n", "3: jobs.a.auth: must be a table"),

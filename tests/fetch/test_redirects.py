@@ -102,7 +102,7 @@ async def test_a_body_stays_at_its_origin(status: int, method: str, upstream: Up
         ("//127.0.0.1:1/", "connect"),
         ("http://[bad]/", "redirect_refused"),
         ("http://" + "a" * 300 + ".test/", "redirect_refused"),
-        ("http://2130706433/", "protocol"),
+        ("http://2130706433/", "redirect_refused"),
         ("", "too_many_redirects"),
         ("?again", "too_many_redirects"),
         ("#again", "too_many_redirects"),

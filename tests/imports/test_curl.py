@@ -73,6 +73,8 @@ def test_options_that_are_keys(options: str, keys: dict[str, Any], tmp_path: Pat
         ("--retry 99", "--retry: 10 is the most here"),
         ("-m 3600", "the deadline would be 1h, but a run ends before the next"),
         ("-u me", "set the variable that stands for it"),
+        ("-H 'Expect: 100-continue' -d a", "the header Expect is not sent"),
+        ("-H 'Host: a' -H 'Host: b'", "of several Host headers curl sends the first"),
     ],
 )
 def test_options_that_are_comments(options: str, comment: str) -> None:
@@ -101,6 +103,10 @@ def test_options_that_are_comments(options: str, comment: str) -> None:
         ("curl ftp://h/x", "ftp is not HTTP"),
         ("curl 'https://h/a b'", "holds no spaces"),
         ("curl https://h/[3-1]", "its range is empty"),
+        ("curl https://h/{1..3}", "only a shell can tell what {1..3} is"),
+        ("curl -d {a,b} https://h", "only a shell can tell what {a,b} is"),
+        ("curl http://127.1/x", "an IPv4 address as four decimal numbers"),
+        (f"pushd /srv; curl {URL}", "it ran only after: pushd /srv"),
         ("curl 'https://h/{a'", 'a "{" has no end'),
         ("curl https://h/[1-1000]", "has more than 100"),
         (f"curl -X PURGE {URL}", "method"),
@@ -138,6 +144,25 @@ def test_where_results_go(line: str, sink: dict[str, Any], tmp_path: Path) -> No
     """A file, a redirection and a pipe become sinks."""
     (found,) = only(command(line.replace("URL", URL)), tmp_path).sinks
     assert {key: getattr(found, key) for key in sink} == sink
+
+
+def test_a_variable_may_hold_options() -> None:
+    """What stands where a URL may stand is taken for one, and beside another one that is a guess."""
+    assert "taken for a URL" not in command("curl $PLACE").text
+    assert command(f"curl $OPTIONS {URL}").text.count("$OPTIONS is taken for a URL: if it holds options") == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "comment"),
+    [
+        (f"curl {URL}?a=1&b=2", "the shell ends the command at &: b is no part of its URL without quotes"),
+        (f"curl --cacert ca.pem {URL}", "the file ca.pem cannot be read"),
+        (f"wget --user me --password x {URL}", "once the server asks for it, fetchd at once"),
+    ],
+)
+def test_what_a_reader_would_not_expect(line: str, comment: str) -> None:
+    """What is the shell's own, or not there, is said before somebody wonders."""
+    assert comment in command(line).text
 
 
 def test_variables_are_read_from_the_environment() -> None:

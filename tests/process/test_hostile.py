@@ -61,7 +61,7 @@ PORTS: dict[str, tuple[str, str]] = {
 """The same for what is wrong below HTTP."""
 
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = [pytest.mark.timeout(60), pytest.mark.alone]
 
 
 def hostile_config(upstream: UpstreamProcess, interval: str = "1900ms") -> tuple[str, dict[str, tuple[str, str]]]:

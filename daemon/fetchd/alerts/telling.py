@@ -100,6 +100,7 @@ class Alerts(Unwatched):
         self._events: dict[Key, News] = {}
         self._events_told: dict[Key, float] = {}
         self._looks: list[tuple[datetime, str]] = []
+        self._looked = clock.now()
         self._contact: datetime | None = None
         self._poked = False
         self._look_at = self._alive_at = self._earliest = float("-inf")
@@ -130,9 +131,7 @@ class Alerts(Unwatched):
         self._remote = frozenset(name for name, host in self._hosts.items() if not _is_local(host))
         self._posts.replace(boxes, told.alerts.retry_for)
         self._forget_gone()
-        now = self._clock.now()
-        self._looks = [(now, name) for name in self._jobs]  # all alike: a heap
-        heapq.heapify(self._looks)
+        self._look_at_all(self._clock.now())
         self._poked = True
 
     def watch(self, kind: str, condition: Callable[[], str]) -> None:
@@ -234,7 +233,15 @@ class Alerts(Unwatched):
             for key in self._troubles.unhush():
                 forget(self._store, key)
 
+    def _look_at_all(self, now: datetime) -> None:
+        self._looked = now
+        self._looks = [(now, name) for name in self._jobs]  # all alike: a heap
+        heapq.heapify(self._looks)
+
     def _look_for_overdue(self, now: datetime) -> None:
+        if now < self._looked:  # the clock was set back: what was put off until then would wait for years
+            self._look_at_all(now)
+        self._looked = now
         for _ in range(OVERDUE_AT_ONCE):
             if not self._looks or self._looks[0][0] > now:
                 return
@@ -258,8 +265,10 @@ class Alerts(Unwatched):
         if memory.paused or instant > now:
             if self._is_over(key, memory):
                 self._ended(key)
-            later = now + timedelta(seconds=OVERDUE_EVERY)
-            return later if memory.paused else max(instant, now + timedelta(seconds=TICK))
+            soon = now + timedelta(seconds=OVERDUE_EVERY)
+            # A success by a clock that was ahead: the next one puts the instant nearer, not off.
+            ahead = memory.last_success is not None and memory.last_success > now
+            return soon if memory.paused or ahead else max(instant, now + timedelta(seconds=TICK))
         if key not in self._troubles.by_key or not self._troubles.by_key[key].on:
             last = memory.last_success
             message = f"no success since {last:%Y-%m-%d %H:%M:%S} UTC" if last else "no success so far"

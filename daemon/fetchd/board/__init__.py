@@ -70,6 +70,7 @@ class Board(Unwatched):
         self.pid = os.getpid()
         self.config = config
         self.started_at = clock.now()
+        self._began = clock.monotonic()
         self.reload = Reload(1, self.started_at)
         self.samples = Samples()
         self.clock_steps = 0
@@ -204,8 +205,11 @@ class Board(Unwatched):
         self.before = "; ".join(filter(None, (self.before, before)))
 
     def clock_stepped(self) -> None:
-        """Count a step of the wall's clock."""
+        """Count a step of the wall's clock; set back or not, the daemon and its jobs began before now."""
+        now = self._clock.now()
         self.clock_steps += 1
+        self.started_at = min(self.started_at, now - timedelta(seconds=self._clock.monotonic() - self._began))
+        self._sources.known.meet(self._jobs, now)
 
     def usage(self) -> Usage:
         """Return what the process uses now."""

@@ -31,13 +31,17 @@ class Known:
         return cls(store.note, await store.notes(PREFIX))
 
     def meet(self, jobs: Iterable[str], now: datetime) -> None:
-        """Know ``jobs`` from ``now`` on, as far as they are not known, and no other ones."""
+        """Know ``jobs`` from ``now`` on, as far as they are not known, and no other ones.
+
+        Those that are known from a later time on were met while the clock was ahead: else no silence of theirs counted.
+        """
         names = set(jobs)
         for name in self._since.keys() - names:
             del self._since[name]
             self._note(PREFIX + name, None)
-        for name in names - self._since.keys():
-            self.restart(name, now)
+        for name in names:
+            if name not in self._since or self._since[name] > now:
+                self.restart(name, now)
 
     def restart(self, job: str, now: datetime) -> None:
         """Know ``job`` anew from ``now`` on: its silence before does not count."""

@@ -7,7 +7,7 @@ import json
 import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -173,7 +173,8 @@ async def listening(
     finally:
         listener.close()
         await server.close()
-        path.unlink(missing_ok=True)
+        with suppress(OSError):  # on a disk that became read-only it stays, and the next start removes it
+            path.unlink()
 
 
 def _bound(state_dir: Path) -> socket.socket:

@@ -212,6 +212,8 @@ def _url(request: httpx.Request, exchange: Exchange) -> URL:
         sound = False
     if not sound:
         raise failures.NotSendableError(_NO_URL, exchange)
+    if url.raw_path == "/" and not url.raw_query_string:
+        url = url.with_path("/")  # or a proxy would be asked for a URL without a path
     return url.with_user(None) if request.url.userinfo else url
 
 

@@ -13,6 +13,8 @@ _PARTS: Final = re.compile(
     r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<authority>[^/?#]*)(?P<path>[^?#]*)(?P<query>\?[^#]*)?(?:#.*)?",
     re.DOTALL,
 )
+_FEW_SLASHES: Final = re.compile(r"(https?):/(?://)?(?=[^/])", re.IGNORECASE)
+"""One or three of them: curl takes them for two."""
 _ENCODED_IN_PATHS: Final = re.compile('["<>`{}]')
 _ENCODED_IN_QUERIES: Final = re.compile('["<>]|[^\x00-\x7f]+')
 _BEYOND_ASCII: Final = re.compile("[^\x00-\x7f]+")
@@ -21,6 +23,7 @@ _ENCODED: Final = 'fetchd sends what RFC 3986 keeps out of a URL, such as ", < a
 
 def address(written: str, wanted: Wanted) -> str:
     """Return the URL that ``written`` is; whom it names goes to the auth of ``wanted``, unless there is one."""
+    written = _FEW_SLASHES.sub(r"\1://", written, count=1) if _FEW_SLASHES.match(written) else written
     if "://" not in written and not written.startswith(OPEN):
         if written.lower().startswith("ftp."):
             wanted.block("a name that begins with ftp. is taken for FTP")
@@ -83,6 +86,7 @@ def path_of(url: str) -> str:
 
 def _path(path: str, wanted: Wanted) -> str:
     path = around(path, lambda text: _BEYOND_ASCII.sub(lambda match: quote(match[0]).lower(), text))
+    path = path[:-1] if path.endswith("/.") else path
     return _encoded(path, _ENCODED_IN_PATHS, wanted)
 
 

@@ -140,6 +140,10 @@ class _Reader:
         """Take in what is no fetch: where the next commands run, and whether they do."""
         words, doubts = self._words(pipeline.commands[0])
         name = words[0] if words else ""
+        if pipeline.before == "&" and _ASSIGNED.fullmatch(name) and self.last and isinstance(self.last[-1], Wanted):
+            self.last[-1].note(
+                f"the shell ends the command at &: {name.partition('=')[0]} is no part of its URL without quotes"
+            )
         if len(pipeline.commands) == 1 and not doubts and self._set(words):
             return
         if name in _SILENT or _IS_THERE.fullmatch(" ".join(words)):
@@ -147,7 +151,7 @@ class _Reader:
         if pipeline.before in {"&&", "||"} and self.last and isinstance(self.last[-1], Wanted):
             self.last[-1].note(f"not imported: what ran after it, {pipeline.before} {pipeline.source}")
             return
-        if name in {"[", "[[", "test", "sleep", "cd", ".", "source"}:
+        if name in {"[", "[[", "test", "sleep", "cd", "pushd", "popd", ".", "source"}:
             self.condition = pipeline.source
             return
         self.last = [Leftover(pipeline.source, NO_FETCH)]

@@ -18,7 +18,7 @@ from fetchd.imports.curl_options import (
 )
 from fetchd.imports.data import OPTIONS, Data, appended, encoded, joined, placed
 from fetchd.imports.globs import GlobError, expanded, numbered
-from fetchd.imports.marks import CLOSE, OPEN, around, variables
+from fetchd.imports.marks import CLOSE, OPEN, around, shown, variables, whole
 from fetchd.imports.sinks import file_sink, remote_name
 from fetchd.imports.wanted import Surroundings, Wanted
 
@@ -49,6 +49,9 @@ def _all_urls(said: Said, around: Surroundings) -> list[Wanted]:
     for index, url in enumerate(urls):
         output = outputs[index] if index < len(outputs) else None
         found += _each(url, said, around, output)
+    for name in filter(None, map(whole, urls)):
+        for wanted in found if len(urls) > 1 else ():
+            wanted.note(f"${name} is taken for a URL: if it holds options, they are not imported")
     return found
 
 
@@ -145,6 +148,8 @@ def take_header(header: str, wanted: Wanted) -> None:
         wanted.block("a variable stands in the name of a header")
     elif name.lower() in _FRAMING:
         wanted.note(f"the header {name} is set by fetchd itself")
+    elif name.lower() == "expect":
+        wanted.note("the header Expect is not sent: fetchd asks no leave to send a body")
     elif not _fit(value):
         wanted.block(f"the header {name} holds what a job's header cannot")
     else:
@@ -185,7 +190,9 @@ def _authorised(said: Said, wanted: Wanted) -> None:
 def _content(said: Said, data: Data | None, wanted: Wanted) -> None:
     """Set the method and the body."""
     as_query, head = said.has("get"), said.has("head")
-    if data is not None and not as_query:
+    if data is not None and as_query:
+        _json_headers(said, wanted)
+    elif data is not None:
         wanted.body, wanted.body_file = data.text, data.file
         _content_type(said, wanted)
     method = "HEAD" if head else "POST" if data is not None and not as_query else "GET"
@@ -200,11 +207,18 @@ def _content(said: Said, data: Data | None, wanted: Wanted) -> None:
         wanted.block("a HEAD has no body")
 
 
+def _json_headers(said: Said, wanted: Wanted) -> None:
+    """Add the headers of ``--json``, which stay where its data goes into the query."""
+    if said.last("json") is None:
+        return
+    for name in ("Accept", "Content-Type"):
+        if wanted.header(name) is None and name.lower() not in wanted.removed:
+            wanted.headers.append((name, "application/json"))
+
+
 def _content_type(said: Said, wanted: Wanted) -> None:
-    as_json = any(True for _ in said.all("json"))
-    wanted.content_type = "application/json" if as_json else FORM
-    if as_json and wanted.header("accept") is None and "accept" not in wanted.removed:
-        wanted.headers.append(("Accept", "application/json"))
+    wanted.content_type = "application/json" if said.last("json") is not None else FORM
+    _json_headers(said, wanted)
     if "content-type" in wanted.removed:
         wanted.content_type = None
 
@@ -255,7 +269,12 @@ def file_path(file: str, around: Surroundings, wanted: Wanted) -> str:
     """Return a file that the configuration names, from the folder on that is known."""
     if variables(file):
         wanted.block("a variable stands in the name of a file")
-    return placed(file, around)
+    path = placed(file, around)
+    try:
+        around.read(path)
+    except OSError as error:
+        wanted.note(f"the file {shown(path)} cannot be read: {error.strerror or 'there is none'}")
+    return path
 
 
 def _cert_parts(cert: str) -> tuple[str, str, str]:

@@ -21,6 +21,7 @@ _SIMPLE_ESCAPES: Final = dict(zip("nrtabeEfv\\'\"?", "\n\r\t\a\b\x1b\x1b\f\v\\'\
 _ANSI: Final = re.compile(
     r"\\(?:x([0-9A-Fa-f]{1,2})|u([0-9A-Fa-f]{1,4})|U([0-9A-Fa-f]{1,8})|([0-7]{1,3})|c(.)|(.))|([^\\]+)", re.DOTALL
 )
+_BRACES: Final = re.compile(r"""\{(?:[^\s{}"'\\$`]|"[^"]*"|'[^']*')*\}""")
 _DEEPEST: Final = 20
 
 
@@ -207,8 +208,15 @@ class _Lexer:
         if letter in part:
             part[letter]()
         else:
+            if letter == "{" and (match := _BRACES.match(self._text, self._at)):
+                self._braces(match[0])
             self._pieces.append(letter)
             self._at += 1
+
+    def _braces(self, written: str) -> None:
+        """Doubt ``{a,b}`` and ``{1..3}``, which some shells expand; ``{a,b}`` in a URL curl does too."""
+        if ".." in written or ("," in written and "/" not in "".join(self._pieces)):
+            self._doubts.append(written)
 
     def _single(self) -> None:
         self._pieces.append(self._until("'", self._at + 1))

@@ -117,6 +117,9 @@ def _headers(wanted: Wanted) -> dict[str, tuple[str, str]]:
     made: dict[str, tuple[str, str]] = {}
     for name, value in wanted.headers:
         small = name.lower()
+        if small == "host" and small in made:
+            wanted.note("of several Host headers curl sends the first")
+            continue
         if small in made:
             wanted.note(f"the header {name} is sent once, with both values (RFC 9110, 5.3)")
             value = f"{made[small][1]}{'; ' if small == 'cookie' else ', '}{value}"

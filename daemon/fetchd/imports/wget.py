@@ -145,6 +145,8 @@ def _one(url: str, said: Said, surroundings: Surroundings, *, alone: bool) -> Wa
     _authorised(said, wanted)
     _content(said, surroundings, wanted)
     wanted.url = address(around(url.strip(), lambda part: quote(part, safe=_SAFE)), wanted)
+    if wanted.auth and not said.has("auth-no-challenge"):
+        wanted.note("wget sends the password once the server asks for it, fetchd at once")
     _travel(said, surroundings, wanted)
     _limits(said, wanted)
     _output(said, surroundings, wanted, alone=alone)

@@ -21,7 +21,11 @@ _FUNCTION: Final = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", r
 _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _NOT_IN_HEADERS: Final = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
 _NOT_IN_URLS: Final = re.compile(r"[\x00-\x20\x7f]")
-_SET_BY_CLIENT: Final = frozenset({"connection", "content-length", "transfer-encoding"})
+_BYTE: Final = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
+_IPV4: Final = re.compile(rf"{_BYTE}(?:\.{_BYTE}){{3}}\.?", re.ASCII)
+_AN_IPV4: Final = re.compile(r"(?:(?:0x[0-9a-f]+|\d+)(?:\.|$)){1,4}", re.IGNORECASE | re.ASCII)
+"""What inet_aton(3) takes for an IPv4 address, whatever its form."""
+_SET_BY_CLIENT: Final = frozenset({"connection", "content-length", "expect", "transfer-encoding"})
 
 
 def _function(value: str) -> str:
@@ -78,6 +82,8 @@ def url_problem(url: str) -> str | None:
         return f"not a URL: a socket's path goes with {SOCKET_SCHEME} only"
     if not host or port == 0:
         return "not a URL: its host is missing" if not host else "not a URL: there is no port 0"
+    if _AN_IPV4.fullmatch(host) and not _IPV4.fullmatch(host):
+        return "not a URL: write an IPv4 address as four decimal numbers"
     return None
 
 
