@@ -113,7 +113,7 @@ async def test_the_connection_layer_repeats_nothing(mode: str, upstream: Upstrea
 
     before = await seen()
     async with fetching() as fetcher:
-        end = await ending(fetcher, job(upstream.url(mode), retries=2))
+        end = await ending(fetcher, job(upstream.url(mode), retries=2, timeout="5s", deadline="20s"), 20)
     assert (end.why, end.progress.attempts, await seen() - before) == ("protocol", 3, 3)
 
 
