@@ -75,7 +75,7 @@ def small_disk(folder: Path, size: str) -> Iterator[None]:
 
 @asynccontextmanager
 async def watched_loop(limit: float) -> AsyncIterator[None]:
-    """Fail if the loop does not turn for ``limit`` seconds, not counting those for which other processes had the core."""
+    """Fail if the loop does not turn for ``limit`` seconds, besides those in which others had the core."""
     longest = 0.0
 
     async def beat() -> None:
