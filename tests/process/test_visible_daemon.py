@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import signal
+import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
 import pytest
 
+from fetchd.alerts.memory import ALIVE
+from fetchd.store.schema import NAME
 from tests.process.outside import HANG, WITHIN, Outside, Reply, until, watched
 from tests.process.test_disk import fill
 
@@ -108,6 +112,7 @@ def test_a_daemon_that_was_killed(tmp_path: Path, outside: Outside) -> None:
     with watched(tmp_path, outside, jobs) as seen:
         seen.daemon.wait_for("run_finished", job="rates", outcome="succeeded")
         outside.pinged("daemon")
+        until(lambda: _notes(seen.daemon.state), "that it lives is not written down")
         seen.daemon.signal(signal.SIGKILL)
         assert seen.daemon.wait() == -signal.SIGKILL
         killed, pings = time.monotonic(), len(outside.pings)
@@ -163,3 +168,10 @@ def step(clock: Path, seconds: str) -> None:
     new = clock.with_suffix(".new")
     new.write_text(seconds)
     new.rename(clock)
+
+
+def _notes(state: Path) -> int:
+    """Return how many notes say that the daemon lives: one, as soon as it is written."""
+    with closing(sqlite3.connect(state / NAME)) as database:
+        (count,) = database.execute("SELECT count(*) FROM notes WHERE name = ?", (ALIVE,)).fetchone()
+    return int(count)
