@@ -33,9 +33,9 @@ def ci(folder: Path, make: str) -> subprocess.CompletedProcess[str]:
         (folder / name).write_text((ROOT / name).read_text())
     programs = folder / "bin"
     programs.mkdir()
-    wanted = re.findall(r"\b([a-z]+):[a-z]+", (ROOT / ".ci/run").read_text())
-    assert "nginx" in wanted
-    for name, script in (("make", make), ("apt-get", "false"), ("chromium", "true"), *((name, "") for name in wanted)):
+    wanted = re.findall(r"(?<=\s)([a-z-]+):[a-z]+", (ROOT / ".ci/run").read_text())
+    assert {"nginx", "chromium"} <= set(wanted)
+    for name, script in (("make", make), ("apt-get", "false"), *((name, "") for name in wanted)):
         (programs / name).write_text(f'#!/bin/sh\necho "{name} $*" >> {folder}/asked\n{script}\n')
         (programs / name).chmod(0o755)
     path = f"{programs}{os.pathsep}{os.environ['PATH']}"
