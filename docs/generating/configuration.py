@@ -61,8 +61,9 @@ What stands in `[defaults]` counts for every job; a job that names a key itself 
 joined instead: `headers` by name, `timeout` by phase, `alerts` by key. The other tables, such as `retry`, are taken
 whole.
 
-An inherited `deadline` shrinks to the job's interval, and an inherited `timeout` to the job's deadline. A value that is
-written on the job itself and does not fit is a finding.
+An inherited `deadline` shrinks to the job's interval less a twentieth of it, at most a second, so that a run is over
+before the next slot. An inherited `timeout` shrinks to the job's deadline. A value that is written on the job itself
+and does not fit is a finding.
 """
 JOB: Final = """
 A job's name has letters, digits, `.`, `_` and `-`, at most 64 of them. A job has either a `url` or a `collect`, and

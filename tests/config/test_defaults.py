@@ -57,8 +57,23 @@ def test_timeouts_are_joined_by_phase(tmp_path: Path) -> None:
 def test_what_is_inherited_shrinks_to_fit(tmp_path: Path) -> None:
     """A short interval is enough to say; the walls inside it follow."""
     made = job(tmp_path, 'deadline = "1m"\ntimeout = { connect = "2s", read = "40s" }', 'interval = "5s"')
-    assert made.deadline == 5.0
-    assert made.timeout == Timeouts.model_construct(connect=2.0, read=5.0, write=5.0, pool=5.0)
+    assert made.deadline == 4.75
+    assert made.timeout == Timeouts.model_construct(connect=2.0, read=4.75, write=4.75, pool=4.75)
+
+
+@pytest.mark.parametrize(
+    ("interval", "deadline"),
+    [("10ms", 0.01), ("20ms", 0.019), ("1s", 0.95), ("30s", 29.0), ("31s", 30.0), ("1m", 30.0), ("1h", 30.0)],
+)
+def test_an_inherited_deadline_is_over_before_the_next_slot(tmp_path: Path, interval: str, deadline: float) -> None:
+    """A Run that hangs up to the very next slot would have that one skipped: half of them, all in all."""
+    assert job(tmp_path, "", f'interval = "{interval}"').deadline == pytest.approx(deadline)
+
+
+def test_an_inherited_deadline_leaves_room_for_a_written_timeout(tmp_path: Path) -> None:
+    """Nobody has written a deadline that could be too short."""
+    made = job(tmp_path, "", 'interval = "10s"\ntimeout = { connect = "1s", read = "10s" }')
+    assert (made.deadline, made.timeout.read) == (10.0, 10.0)
 
 
 def test_phases_that_a_job_does_not_name_shrink(tmp_path: Path) -> None:
@@ -75,7 +90,7 @@ def test_a_deadline_as_long_as_the_interval_fits(tmp_path: Path) -> None:
 def test_cron_drops_an_inherited_interval(tmp_path: Path) -> None:
     """The slots come from the expression alone; its smallest gap bounds the deadline."""
     made = job(tmp_path, 'interval = "1s"\ndeadline = "10m"', 'cron = "*/5 * * * *"')
-    assert (made.cron, made.interval, made.deadline) == ("*/5 * * * *", 300.0, 300.0)
+    assert (made.cron, made.interval, made.deadline) == ("*/5 * * * *", 300.0, 299.0)
 
 
 @pytest.mark.parametrize(

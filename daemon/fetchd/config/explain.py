@@ -130,7 +130,7 @@ class _Origins:
         if _reaches(data["jobs"][self.job.name], place):
             return self._line(("jobs", self.job.name, *place))
         if place[0] == "deadline" and self.job.deadline != self.defaults.deadline:
-            return "shrunk to the interval"
+            return "shrunk to fit the interval"
         if place[0] == "timeout" and self._shrunk(str(place[1])):
             return "shrunk to the deadline"
         if place[0] in Policy.model_fields and _reaches(data.get("defaults", {}), place):

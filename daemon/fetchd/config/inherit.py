@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
-from fetchd.job import Alerting, Job, Policy, Timeouts
+from fetchd.job import SHORTEST_INTERVAL, Alerting, Job, Policy, Timeouts
 from fetchd.secret import Secret
+
+SPARE: Final = 0.05
+"""The part of the interval that an inherited deadline leaves free: a Run that is ended by it must be over, and told,
+when the next slot comes, or an upstream that hangs would cost every second slot."""
+SPARE_AT_MOST: Final = 1.0
+"""Seconds."""
 
 
 def inherited(own: Job, defaults: Policy) -> dict[str, Any]:
@@ -39,7 +45,7 @@ def _headers(own: Job, base: dict[str, Secret]) -> dict[str, Secret]:
 
 
 def shrunk(own: Job, job: Job) -> dict[str, Any]:
-    """Return the times of ``job`` that have to shrink: its deadline to its interval, its timeouts to its deadline.
+    """Return the times of ``job`` that have to shrink: its deadline below its interval, its timeouts to its deadline.
 
     Args:
         own: the job as it is written; what it sets itself stays.
@@ -47,8 +53,14 @@ def shrunk(own: Job, job: Job) -> dict[str, Any]:
     """
     changed: dict[str, Any] = {}
     deadline = job.deadline
-    if deadline > job.interval and "deadline" not in own.model_fields_set:
-        changed["deadline"] = deadline = job.interval
+    if "deadline" not in own.model_fields_set and deadline > (fitting := _fitting(own, job.interval)):
+        changed["deadline"] = deadline = fitting
     if any(seconds > deadline for _, seconds in job.timeout):
         changed["timeout"] = job.timeout.shrunk_to(deadline)
     return changed
+
+
+def _fitting(own: Job, interval: float) -> float:
+    """Return the longest deadline that ends before the next slot, and not before a timeout that ``own`` has written."""
+    waits = max((getattr(own.timeout, phase) for phase in own.timeout.model_fields_set), default=0.0)
+    return min(interval, max(waits, SHORTEST_INTERVAL, interval - min(interval * SPARE, SPARE_AT_MOST)))
