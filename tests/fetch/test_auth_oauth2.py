@@ -284,6 +284,18 @@ async def test_another_refresh_token_in_the_configuration_counts() -> None:
             assert server.asked[-1]["refresh_token"] == "signed-in-anew"
 
 
+async def test_jobs_that_differ_share_their_refresh_token() -> None:
+    """It is good once, whatever else the jobs ask for: each has to go on with what the last one of them was given."""
+    given = {"grant": "refresh_token", "refresh_token": Secret(FIRST_REFRESH)}
+    async with token_server(lifetime=100) as server, room({}) as here:
+        jobs = [wanted(server, name=scope, scope=scope, **given) for scope in ("read", "write")]
+        for _ in range(2):
+            ends = await asyncio.gather(*map(here.ending, jobs))
+            assert [end.why for end in ends] == ["ok", "ok"], [end.error for end in ends]
+            here.clock.advance(200)
+        assert [asked["refresh_token"] for asked in server.asked] == server.rules.refresh_tokens[:4]
+
+
 async def test_a_refused_token_is_replaced_once() -> None:
     """Tokens can be revoked at any time; the job's next Run must not need anybody's hand."""
     async with token_server() as server, room() as here:
