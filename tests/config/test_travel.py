@@ -36,6 +36,11 @@ SOCKS = {**ENVIRONMENT, "ALL_PROXY": "socks5://user:canary@proxy.example"}
             ENVIRONMENT,
             "2: jobs.a.url: there is no TLS over a socket: write http+unix",
         ),
+        (
+            f'{JOB}tls = {{ cert = "me.pem", key = "/dev/zero" }}\n',
+            ENVIRONMENT,
+            "3: jobs.a.tls.key: cannot be read: it is not a regular file",
+        ),
     ],
 )
 def test_what_does_not_go_together(text: str, environment: dict[str, str], finding: str, tmp_path: Path) -> None:

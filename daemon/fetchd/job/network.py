@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import ssl
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PrivateAttr,
+    ValidationInfo,
+    WithJsonSchema,
+    model_validator,
+)
 
 from fetchd.job.values import Frozen
 from fetchd.secret import Secret, SecretSource
@@ -45,8 +55,7 @@ def certificates(path: Path) -> Path:
     Raises:
         ValueError: it is not, or cannot be read.
     """
-    if path.exists() and not path.is_file():  # a pipe would be waited for
-        raise ValueError("cannot be read: it is not a regular file")
+    _regular(path)
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
     except ssl.SSLError:
@@ -54,6 +63,23 @@ def certificates(path: Path) -> Path:
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror}") from None
     return path
+
+
+def _regular(path: Path) -> Path:
+    if path.exists() and not path.is_file():  # a pipe would be waited for, and a device might have no end
+        raise ValueError("cannot be read: it is not a regular file")
+    return path
+
+
+def content_of(path: Path) -> str:
+    """Return what tells the content of the regular file at ``path`` from another, a digest; "" if there is none."""
+    try:
+        if not path.is_file():
+            return ""
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "blake2b").hexdigest()
+    except OSError:
+        return ""
 
 
 def _proxy(value: Secret) -> Secret:
@@ -84,7 +110,7 @@ class Tls(Frozen):
     """A PEM file of CAs that are trusted instead of the system's."""
     cert: CertificateFile | None = None
     """A PEM file with the client's certificate and its chain."""
-    key: Annotated[Path, BeforeValidator(path_from_config), TextPath] | None = None
+    key: Annotated[Path, AfterValidator(_regular), BeforeValidator(path_from_config), TextPath] | None = None
     """A PEM file with the certificate's key; without, it is in the same file as the certificate."""
     key_password: Secret | None = None
     """What the key is encrypted with."""
@@ -92,6 +118,18 @@ class Tls(Frozen):
     """The SHA-256 of the one certificate that the server may show, in hexadecimal digits."""
     verify: bool = True
     """Whether the server's certificate has to be trusted. Without it anybody on the way can read and change all."""
+
+    _contents: dict[Path, str] = PrivateAttr(default_factory=dict)
+
+    def model_post_init(self, _context: Any) -> None:
+        """Note what is in the files."""
+        paths = (self.ca_file, self.cert, self.key)
+        self._contents = {path: content_of(path) for path in paths if path is not None}
+
+    @property
+    def contents(self) -> Mapping[Path, str]:
+        """Return what was in each file when it was read, as `content_of` tells it; others make another value."""
+        return self._contents
 
     @model_validator(mode="after")
     def _together(self) -> Tls:
