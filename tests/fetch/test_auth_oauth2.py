@@ -30,6 +30,7 @@ from fetchd.worker import Workers
 from tests.fetch.room import HOST, MIB, PATIENCE, RUN, Ending, connections, ending, job
 from tests.fetch.test_secrets import told
 from tests.fetch.token_server import CLIENT, FIRST_REFRESH, SECRET, USER, TokenServer, token_server
+from tests.processes import until
 from tests.upstream import UpstreamProcess
 
 
@@ -282,6 +283,26 @@ async def test_another_refresh_token_in_the_configuration_counts() -> None:
             again = wanted(server, grant="refresh_token", refresh_token=Secret("signed-in-anew"))
             assert (await after.ending(again)).why == "ok"
             assert server.asked[-1]["refresh_token"] == "signed-in-anew"
+
+
+async def test_a_refresh_token_is_not_lost_on_its_way() -> None:
+    """The server has taken the old one back by then: whoever gave up waiting must still take the new one."""
+    gate = asyncio.Event()
+    async with token_server() as server, room({}) as here:
+
+        async def late(request: web.Request) -> web.StreamResponse:
+            await gate.wait()
+            server.conduct = None
+            return await server._token(request)
+
+        server.conduct = late
+        own = wanted(server, grant="refresh_token", refresh_token=Secret(FIRST_REFRESH), more={"deadline": "200ms"})
+        end = await here.ending(own)
+        assert (end.why, len(server.rules.refresh_tokens)) == ("auth", 1)
+        gate.set()
+        await until(lambda: len(here.told) == 2)
+        assert (await here.ending(own)).why == "ok"
+        assert server.shown == [f"Bearer {server.rules.tokens[0]}"]
 
 
 async def test_jobs_that_differ_share_their_refresh_token() -> None:

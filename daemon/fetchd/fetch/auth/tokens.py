@@ -91,7 +91,10 @@ class Grant:
         raise FetchError(Reason.AUTH, message, transient=refusal.transient, phase="auth")
 
     async def _asked(self, limits: Limits, within: float) -> Refusal | None:
-        """Wait for the one request that is under way, or begin it; the last one who leaves ends it."""
+        """Wait for the one request that is under way, or begin it.
+
+        The last one who leaves ends it, unless it may bring another refresh token: the old one may be void by now.
+        """
         task = self._asking
         if task is None or task.done() or task.cancelling():
             task = self._asking = asyncio.create_task(self._renew(limits))
@@ -101,7 +104,7 @@ class Grant:
         finally:
             self._waiting -= 1
             last = not self._waiting and not task.done()
-            if last:
+            if last and not self._refresh.value:
                 task.cancel()
         if task.done() and not task.cancelled():
             return task.result()
