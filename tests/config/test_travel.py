@@ -41,6 +41,11 @@ SOCKS = {**ENVIRONMENT, "ALL_PROXY": "socks5://user:canary@proxy.example"}
             ENVIRONMENT,
             "3: jobs.a.tls.key: cannot be read: it is not a regular file",
         ),
+        (
+            f'{JOB}tls = {{ fingerprint = "SHA256:ab:cd" }}\n',
+            ENVIRONMENT,
+            "3: jobs.a.tls.fingerprint: write a SHA-256 as 64 hexadecimal digits, colons between them or not",
+        ),
     ],
 )
 def test_what_does_not_go_together(text: str, environment: dict[str, str], finding: str, tmp_path: Path) -> None:

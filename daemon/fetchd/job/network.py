@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +25,8 @@ from fetchd.secret import Secret, SecretSource
 
 ENVIRONMENT: Final = "env"
 """Stands for the proxies that the environment names."""
+
+_SHA_256: Final = r"^(?:[0-9A-Fa-f]{2}:?){31}[0-9A-Fa-f]{2}$"
 
 IpVersion = Literal["any", "ipv4", "ipv6", "prefer_ipv4", "prefer_ipv6"]
 
@@ -82,6 +85,12 @@ def content_of(path: Path) -> str:
         return ""
 
 
+def _fingerprint(text: str) -> str:
+    if not re.fullmatch(_SHA_256, text):
+        raise ValueError("write a SHA-256 as 64 hexadecimal digits, colons between them or not")
+    return text
+
+
 def _proxy(value: Secret) -> Secret:
     text = value.reveal()
     if text in ("", ENVIRONMENT):
@@ -114,7 +123,9 @@ class Tls(Frozen):
     """A PEM file with the certificate's key; without, it is in the same file as the certificate."""
     key_password: Secret | None = None
     """What the key is encrypted with."""
-    fingerprint: Annotated[str, Field(pattern=r"^(?:[0-9A-Fa-f]{2}:?){31}[0-9A-Fa-f]{2}$")] | None = None
+    fingerprint: Annotated[str, AfterValidator(_fingerprint), Field(json_schema_extra={"pattern": _SHA_256})] | None = (
+        None
+    )
     """The SHA-256 of the one certificate that the server may show, in hexadecimal digits."""
     verify: bool = True
     """Whether the server's certificate has to be trusted. Without it anybody on the way can read and change all."""
