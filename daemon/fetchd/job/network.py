@@ -105,9 +105,33 @@ def _proxy(value: Secret) -> Secret:
     return value
 
 
+def _paper(value: Any, info: ValidationInfo) -> Any:
+    """Return the path of a PEM file, which systemd may have handed over as a credential."""
+    if not isinstance(value, dict):
+        return path_from_config(value, info)
+    name = value.get("credential")
+    if len(value) != 1 or not isinstance(name, str) or not name:
+        raise ValueError('write a path, or { credential = "NAME" }')
+    source = (info.context or {}).get("secrets")
+    return source.path("credential", name) if isinstance(source, SecretSource) else Path(name)
+
+
 TextPath = WithJsonSchema({"type": "string"})
-CertificateFile = Annotated[Path, AfterValidator(certificates), BeforeValidator(path_from_config), TextPath]
+_PAPER: Final = {
+    "anyOf": [
+        {"type": "string"},
+        {
+            "type": "object",
+            "properties": {"credential": {"type": "string", "description": "The systemd credential that holds it."}},
+            "additionalProperties": False,
+            "minProperties": 1,
+        },
+    ]
+}
+CertificateFile = Annotated[Path, AfterValidator(certificates), BeforeValidator(_paper), WithJsonSchema(_PAPER)]
 """A PEM file of certificates."""
+KeyFile = Annotated[Path, AfterValidator(_regular), BeforeValidator(_paper), WithJsonSchema(_PAPER)]
+"""A PEM file with a key."""
 Proxy = Annotated[Secret, AfterValidator(_proxy)]
 """The address of a proxy, or where to find it; empty for none."""
 
@@ -119,7 +143,7 @@ class Tls(Frozen):
     """A PEM file of CAs that are trusted instead of the system's."""
     cert: CertificateFile | None = None
     """A PEM file with the client's certificate and its chain."""
-    key: Annotated[Path, AfterValidator(_regular), BeforeValidator(path_from_config), TextPath] | None = None
+    key: KeyFile | None = None
     """A PEM file with the certificate's key; without, it is in the same file as the certificate."""
     key_password: Secret | None = None
     """What the key is encrypted with."""
