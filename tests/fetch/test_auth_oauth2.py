@@ -364,6 +364,21 @@ async def test_a_post_is_repeated_with_its_body() -> None:
         assert server.bodies == ["hello"] * 3
 
 
+async def flood(request: web.Request) -> web.StreamResponse:
+    """Say more and more, without saying how much it is going to be."""
+    response = web.StreamResponse()
+    await response.prepare(request)
+    while True:
+        await response.write(b" " * 65536)
+
+
+async def test_a_token_server_that_floods() -> None:
+    """It is cut off, and told in words of its own: nobody has set a max_body for tokens."""
+    async with token_server(conduct=flood) as server, room() as here:
+        end = await here.ending(wanted(server))
+    assert (end.why, str(end.error)) == ("auth", f"no token from {HOST}: its answer is longer than 64 KiB")
+
+
 @pytest.mark.parametrize("conduct", [hang, drip])
 async def test_a_token_server_that_hangs(conduct: Any) -> None:
     """It ends by itself within the Run, is told as what it is, and is left alone as long as it has taken."""
@@ -422,7 +437,7 @@ async def test_it_cannot_be_reached() -> None:
         (200, '{"access_token": ["canary"]}', {}, "what it answered as a token cannot be sent", 60),
         (200, '{"access_token": "canary\\r\\nX-Evil: 1"}', {}, "what it answered as a token cannot be sent", 60),
         (200, '{"access_token": "canary", "token_type": "mac"}', {}, "its token is of a type other than Bearer", 60),
-        (200, "x" * 70_000, {}, "the response declares 70000 bytes, max_body is 65536", 60),
+        (200, "x" * 70_000, {}, "its answer is longer than 64 KiB", 60),
     ],
 )
 async def test_what_a_token_server_may_say_instead(

@@ -18,6 +18,7 @@ from fetchd.fetch.auth.kinds import OAuth2Auth
 from fetchd.fetch.auth.vault import RefreshToken, Vault
 from fetchd.fetch.client import SharedClient, let_go
 from fetchd.fetch.exchange import Exchange, Limits
+from fetchd.fetch.failures import TooLargeError
 from fetchd.fetch.network import Network
 from fetchd.fetch.request import DEFAULT_HEADERS, parsed
 from fetchd.run import Progress
@@ -183,6 +184,8 @@ class Tokens:
         response = await self._client.walk(request, exchange, follow=False)
         try:
             body = await response.aread()
+        except TooLargeError:  # whose words are of a max_body that nobody has set
+            return Refusal(f"its answer is longer than {LONGEST_ANSWER // 1024} KiB", transient=False)
         finally:
             await let_go(response)
         return answer(response.status_code, response.headers.get("retry-after", ""), body)
