@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, quote_plus, urlencode
 
 import pytest
 from hypothesis import given
@@ -128,6 +130,16 @@ def test_the_redactor_finds_what_a_plain_alternative_finds(words: list[str], tex
     """Its pattern branches by first letters for speed; that must not lose, or shorten, a match."""
     plain = re.compile("|".join(map(re.escape, sorted(set(words), key=len, reverse=True)))) if words else None
     assert Redactor(words)(text) == (plain.sub(MASK, text) if plain else text)
+
+
+@pytest.mark.parametrize("learn", [Redactor.learn, lambda redact, secrets: redact.note(*secrets)])
+def test_a_secret_is_hidden_however_a_server_spells_it(learn: Callable[[Redactor, list[str]], None]) -> None:
+    """People have passwords with blanks, quotation marks and umlauts, and servers echo them as forms and JSON."""
+    secret, redact = 'pa ss"w\\örd&/+', Redactor()
+    learn(redact, [secret])
+    forms = [secret, quote(secret, safe=""), quote_plus(secret), urlencode({"": secret})[1:]]
+    forms += [json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]]
+    assert redact(f"<{'> <'.join(forms)}>") == " ".join([f"<{MASK}>"] * len(forms))
 
 
 def test_one_secret_within_another_is_hidden_with_it() -> None:

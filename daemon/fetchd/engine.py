@@ -59,10 +59,12 @@ async def open_engine(
     watcher: Watcher | None = None,
     sinks: Sinks | None = None,
     told: Callable[[str], None] | None = None,
+    notes: Store | None = None,
 ) -> AsyncIterator[Engine]:
     """Open folders, connections, workers and sinks; with ``sinks``, these in the place of the jobs' own.
 
-    ``told`` learns each secret that is got while running, such as a token.
+    ``told`` learns each secret that is got while running, such as a token; ``notes``, if it is not ``store``, keeps
+    those that must outlive the process.
 
     Raises:
         StateError: a folder cannot be made.
@@ -81,7 +83,8 @@ async def open_engine(
         transport = await stack.enter_async_context(open_transport(options))
         workers = Workers(daemon.max_workers)
         stack.push_async_callback(workers.aclose)
-        fetcher = Fetcher(transport, spool, workers, hosts, vault=Vault(told, await store.notes(PREFIX), store.note))
+        notes = notes or store
+        fetcher = Fetcher(transport, spool, workers, hosts, vault=Vault(told, await notes.notes(PREFIX), notes.note))
         out = daemon.state_dir / "out"
         resources = Resources(out, _sending(fetcher), workers)
         roster = Roster(_opening(resources))

@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import difflib
 import signal
-from collections.abc import Callable
-from contextlib import AsyncExitStack, aclosing, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, ExitStack, aclosing, contextmanager
 from datetime import UTC, datetime
 from typing import Final
 
 from fetchd.app import leave_soon, open_store
 from fetchd.config import Config
 from fetchd.engine import open_engine
-from fetchd.errors import ConfigError, Finding, Reason
+from fetchd.errors import ConfigError, Finding, InstanceError, Reason
+from fetchd.fetch.auth import OAuth2Auth
 from fetchd.instance import hold
 from fetchd.job import Job
 from fetchd.log import printable
+from fetchd.parts import say_unverified
 from fetchd.run import Delivery, Outcome, Progress, Report, Run
 from fetchd.runner import Runner
 from fetchd.secret import Redactor
@@ -41,13 +43,16 @@ async def once(
 
     Returns the exit status. ``follow`` is told time and again how far the Run has come.
 
-    A dry run delivers nothing, and so needs no state of its own: it may be tried beside a running daemon.
+    A dry run delivers nothing, and so needs no state of its own: it may be tried beside a running daemon. Only a new
+    refresh token has to be kept, for the old one may be void.
 
     Raises:
         ConfigError: there is no such job.
-        InstanceError: a daemon holds the state directory, so this might be a second Run of the job.
+        InstanceError: a daemon holds the state directory, so this might be a second Run of the job, or take a refresh
+            token away from it.
     """
     job = _job(config, name)
+    say_unverified([job])
 
     def clean(text: str) -> str:
         return printable(redact(text), keep="\n\t")
@@ -55,23 +60,47 @@ async def once(
     def say(text: str) -> None:
         show(clean(text))
 
-    with nullcontext() if dry_run else hold(config.daemon.state_dir):
+    with _held(config, job, dry_run=dry_run):
         report = await _run(config, job, redact, _previews(job, say, clean) if dry_run else None, follow)
     _tell(report, say)
     return 0 if report.outcome.good else 1
 
 
+@contextmanager
+def _held(config: Config, job: Job, *, dry_run: bool) -> Iterator[None]:
+    """Hold the state directory, if a Run of ``job`` keeps anything there."""
+    with ExitStack() as held:
+        if not dry_run:
+            held.enter_context(hold(config.daemon.state_dir))
+        elif _renews(job):
+            try:
+                held.enter_context(hold(config.daemon.state_dir))
+            except InstanceError:
+                message = f"{job.name} would take the refresh token away from the fetchd that runs: stop that one first"
+                raise InstanceError(message) from None
+        yield
+
+
+def _renews(job: Job) -> bool:
+    """Return whether a Run of ``job`` may be given another refresh token."""
+    return isinstance(job.auth, OAuth2Auth) and job.auth.grant == "refresh_token"
+
+
 async def _run(config: Config, job: Job, redact: Redactor, sinks: Sinks | None, follow: Follow | None) -> Report:
     """Run ``job`` now, with its deliveries, or with those of ``sinks`` in their place, and return how it ended.
 
-    With ``sinks`` nothing is kept, and nothing that is kept counts.
+    With ``sinks`` nothing is kept but refresh tokens, and nothing else that is kept counts.
     """
     slot = datetime.now(UTC)
     async with AsyncExitStack() as stack:
         store: Store = await stack.enter_async_context(
             open_store(config, redact) if sinks is None else aclosing(MemoryStore())
         )
-        engine = await stack.enter_async_context(open_engine(config, store, sinks=sinks, told=redact.note))
+        notes = None
+        if sinks is not None and _renews(job):
+            notes = await stack.enter_async_context(open_store(config, redact))
+        opened = open_engine(config, store, sinks=sinks, told=redact.note, notes=notes)
+        engine = await stack.enter_async_context(opened)
         runner = engine.runner
         await engine.outbox.flush(job.name)  # there may be no daemon that does
         backstop = asyncio.create_task(runner.backstop())

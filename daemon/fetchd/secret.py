@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import stat
@@ -9,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
@@ -27,6 +28,8 @@ PASSING_KEPT: Final = 4096
 SHORTEST_SEARCHED: Final = 4
 """Shorter secrets are masked where they are shown as values, but not hunted in free text, which they would shred."""
 
+_ALWAYS_THE_SAME: Final = re.compile(r"[\w.~-]*", re.ASCII)
+"""What is written alike in addresses, forms and JSON."""
 _SENSITIVE: Final = re.compile(
     r"auth|cookie|credential|key|pass|pwd|secret|session|\bsig|signature|token", re.IGNORECASE
 )
@@ -165,6 +168,14 @@ def is_sensitive(name: str) -> bool:
     return bool(_SENSITIVE.search(name))
 
 
+def spellings(secret: str) -> Iterable[str]:
+    """Return ``secret`` in each way in which a server may send it back: in an address, a form, or JSON."""
+    if _ALWAYS_THE_SAME.fullmatch(secret):
+        return (secret,)
+    in_json = (json.dumps(secret, ensure_ascii=ascii_alone)[1:-1] for ascii_alone in (True, False))
+    return {secret, quote(secret, safe=""), quote_plus(secret), *in_json}
+
+
 class Passing:
     """Secrets that come up while the daemon runs, such as tokens: thousands of them, each there for an hour.
 
@@ -178,8 +189,8 @@ class Passing:
         self._by_start: dict[str, tuple[str, ...]] = {}
 
     def add(self, secret: str) -> None:
-        """Learn ``secret``, also as part of an address; forget the oldest when there are too many."""
-        for word in {secret, quote(secret, safe="")}:
+        """Learn ``secret``, however it is spelt; forget the oldest when there are too many."""
+        for word in spellings(secret):
             if len(word) < SHORTEST_SEARCHED:
                 continue
             if word in self._words:
@@ -229,7 +240,8 @@ class Redactor:
 
     def learn(self, secrets: Iterable[str]) -> None:
         """Take ``secrets`` out too, from here on; what was one before remains one. It may be called from any thread."""
-        words = dict.fromkeys(word for word in secrets if len(word) >= SHORTEST_SEARCHED)
+        spelt = (word for secret in secrets for word in spellings(secret))
+        words = dict.fromkeys(word for word in spelt if len(word) >= SHORTEST_SEARCHED)
         if words.keys() <= self._words.keys():
             return
         earlier = [word for word in self._words if word not in words]

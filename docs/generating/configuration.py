@@ -54,7 +54,8 @@ VALUES: Final = """
 - **expression**: JMESPath, such as `"data.items[*]"`: what is taken from a JSON document.
 - **function**: `"package.module:function"`. Folders of your own are named in `daemon.python_path`.
 - **path**: certificates, secret files, `state_dir` and `python_path` start from the folder of the configuration file. A
-  sink's path starts from `out` in the state directory, and does not leave it unless it is absolute.
+  sink's path starts from `out` in the state directory, and does not leave it unless it is absolute. In the place of a
+  job's certificates may stand `{ credential = "NAME" }`.
 """
 POLICY: Final = """
 What stands in `[defaults]` counts for every job; a job that names a key itself goes by its own value. Three keys are
@@ -83,7 +84,12 @@ In `url`, `params`, `form`, `json` and `body`, a text in braces stands for somet
 Times may have an offset and a format: `{last_success-5m}`, `{slot:%Y-%m-%d}`, `{now:unix}`, `{now:unix_ms}`. Without a
 format they are RFC 3339 in UTC. `{{now}}` stands for the text `{now}` itself. Other braces stay as they are.
 """
-_PLAIN: Final = {"Duration": "duration", "Size": "size", "Secret": "text or [secret](#values)"}
+_PLAIN: Final = {
+    "Duration": "duration",
+    "Size": "size",
+    "Secret": "text or [secret](#values)",
+    "PemFile": "[path](#values)",
+}
 _UNTYPED: Final = {"start": "date and time", "end": "date and time"}
 _OPTIONAL: Final = "-"
 _REQUIRED: Final = "required"

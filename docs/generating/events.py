@@ -56,8 +56,10 @@ EVENTS: Final[Mapping[str, tuple[str, ...]]] = {
     "runs_left_behind": ("Runs did not end when they were told to.",),
     "schedule_astray": ("A schedule named a slot that was not later than the one before.",),
     "scheduler_stalled": ("A slot was due and not dispatched; the scheduler was woken.",),
-    "secret_missing": ("The file of a secret is gone or empty; the value that it had stays in use.",),
-    "secrets_rotated": ("Secrets were read anew from their files.",),
+    "secret_missing": (
+        "The file of a secret, or of a certificate, is gone or empty; the value that it had stays in use.",
+    ),
+    "secrets_rotated": ("Secrets, or certificates, were read anew from their files.",),
     "sink_failing": ("People are told that a sink takes nothing.", *_NEWS, "sink"),
     "sink_not_closed": ("A sink could not be closed.", "exception"),
     "slot_skipped": (

@@ -48,7 +48,7 @@ def settings(value: Any, within: str = "") -> Iterator[tuple[str, Any]]:
 
 def declared(node: dict[str, Any], definitions: dict[str, Any], within: str = "") -> Iterator[tuple[str, Any]]:
     """Yield each key that the schema declares below ``node``, and its default."""
-    if node.get("$ref") == "#/$defs/Secret":
+    if node.get("$ref") in {"#/$defs/Secret", "#/$defs/PemFile"}:
         return
     if "$ref" in node:
         node = definitions[node["$ref"].rpartition("/")[2]]

@@ -106,13 +106,13 @@ def secrets(folder: Path, own: str, environment: dict[str, str] | None = None) -
         ('url = "https://t0ken@h/?bare"', {"t0ken", "bare", "dDBrZW46"}),
         (
             'url = { env = "URL" }',
-            {"https://h/hook/abcd?k=efgh", "https%3A%2F%2Fh%2Fhook%2Fabcd%3Fk%3Defgh", "efgh", "/hook/abcd"},
+            {"https://h/hook/abcd?k=efgh", "efgh", "/hook/abcd"},
         ),
-        ('url = "https://h/"\nheaders = { Accept = "a/b", X-Api-Key = "k e y" }', {"k e y", "k%20e%20y"}),
+        ('url = "https://h/"\nheaders = { Accept = "a/b", X-Api-Key = "k e y" }', {"k e y"}),
         ('url = "https://h/"\nheaders = { X-Plain = { env = "TOKEN" } }', {"t0ken-from-env"}),
         (
             'url = "https://h/"\nheaders = { Authorization = "Bearer b-t0ken" }',
-            {"Bearer b-t0ken", "Bearer%20b-t0ken", "b-t0ken"},
+            {"Bearer b-t0ken", "b-t0ken"},
         ),
         ('url = "https://h/"\nparams = { page = "first", api_key = "second" }', {"second"}),
         (
@@ -128,7 +128,7 @@ def secrets(folder: Path, own: str, environment: dict[str, str] | None = None) -
         ('url = "https://h/"\nmethod = "POST"\nbody = { env = "TOKEN" }', {"t0ken-from-env"}),
         (
             'url = "https://h/"\nheaders = { X-Key = "https://h/x" }',
-            {"https://h/x", "https%3A%2F%2Fh%2Fx"},
+            {"https://h/x"},
         ),
         (
             'url = "http://h"\nsinks = [{ kind = "command", argv = ["sh"], env = { M = "read", API_KEY = "k1" } }]',

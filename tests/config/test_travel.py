@@ -36,6 +36,16 @@ SOCKS = {**ENVIRONMENT, "ALL_PROXY": "socks5://user:canary@proxy.example"}
             ENVIRONMENT,
             "2: jobs.a.url: there is no TLS over a socket: write http+unix",
         ),
+        (
+            f'{JOB}tls = {{ cert = "me.pem", key = "/dev/zero" }}\n',
+            ENVIRONMENT,
+            "3: jobs.a.tls.key: cannot be read: it is not a regular file",
+        ),
+        (
+            f'{JOB}tls = {{ fingerprint = "SHA256:ab:cd" }}\n',
+            ENVIRONMENT,
+            "3: jobs.a.tls.fingerprint: write a SHA-256 as 64 hexadecimal digits, colons between them or not",
+        ),
     ],
 )
 def test_what_does_not_go_together(text: str, environment: dict[str, str], finding: str, tmp_path: Path) -> None:
@@ -48,6 +58,21 @@ def test_an_environment_without_proxies(environment: dict[str, str], tmp_path: P
     """One file serves machines with a proxy and those without."""
     config = loaded(tmp_path, f'{JOB}deny_private = true\nproxy = "env"\n', environment)
     assert config.jobs["a"].deny_private
+
+
+def test_papers_may_be_credentials(tmp_path: Path) -> None:
+    """The key is a secret as well: systemd hands it over where root alone may read the file."""
+    handed, leaf = tmp_path / "handed", trustme.CA().issue_cert("me.test")
+    handed.mkdir()
+    leaf.cert_chain_pems[0].write_to_path(str(tmp_path / "me.crt"))
+    leaf.private_key_pem.write_to_path(str(handed / "me.key"))
+    text = f'{JOB}tls = {{ cert = "me.crt", key = {{ credential = "me.key" }} }}\n'
+    config = loaded(tmp_path, text, {**ENVIRONMENT, "CREDENTIALS_DIRECTORY": str(handed)})
+    assert config.jobs["a"].tls.key == handed / "me.key"
+    (finding,) = refused(tmp_path, text)
+    assert finding.startswith("3: jobs.a.tls.key: $CREDENTIALS_DIRECTORY is not set: add LoadCredential=me.key:PATH")
+    (finding,) = refused(tmp_path, text.replace("credential", "env"))
+    assert finding == '3: jobs.a.tls.key: write a path, or { credential = "NAME" }'
 
 
 def test_papers_are_tried(tmp_path: Path) -> None:

@@ -169,12 +169,12 @@ def test_an_inherited_key_is_replaced(tmp_path: Path) -> None:
 MINE = 'kind = "oauth2", token_url = "https://t/", client_id = "mine"'
 SECRETS: list[tuple[str, set[str]]] = [
     ('kind = "api_key", name = "X", value = "v4lue"', {"v4lue"}),
-    ('kind = "api_key", name = "Authorization", value = "Key v4lue"', {"Key v4lue", "Key%20v4lue", "v4lue"}),
+    ('kind = "api_key", name = "Authorization", value = "Key v4lue"', {"Key v4lue", "v4lue"}),
     ('kind = "digest", username = "mia", password = "p4ss"', {"p4ss"}),
     ('kind = "digest", username = { env = "TOKEN" }, password = "p4ss"', {"t0ken-from-env", "p4ss"}),
     (
         'kind = "oauth2", token_url = "https://t/?key=k3y", client_id = "mine", client_secret = "s/1"',
-        {"s/1", "s%2F1", "k3y", b64encode(b"mine:s%2F1").decode()},
+        {"s/1", "k3y", b64encode(b"mine:s%2F1").decode()},
     ),
     (
         f'{MINE}, client_secret = "s1", client_auth = "body", params = {{ resource = "open", api_key = "v4lue" }}',

@@ -30,6 +30,7 @@ from fetchd.worker import Workers
 from tests.fetch.room import HOST, MIB, PATIENCE, RUN, Ending, connections, ending, job
 from tests.fetch.test_secrets import told
 from tests.fetch.token_server import CLIENT, FIRST_REFRESH, SECRET, USER, TokenServer, token_server
+from tests.processes import until
 from tests.upstream import UpstreamProcess
 
 
@@ -284,6 +285,38 @@ async def test_another_refresh_token_in_the_configuration_counts() -> None:
             assert server.asked[-1]["refresh_token"] == "signed-in-anew"
 
 
+async def test_a_refresh_token_is_not_lost_on_its_way() -> None:
+    """The server has taken the old one back by then: whoever gave up waiting must still take the new one."""
+    gate = asyncio.Event()
+    async with token_server() as server, room({}) as here:
+
+        async def late(request: web.Request) -> web.StreamResponse:
+            await gate.wait()
+            server.conduct = None
+            return await server._token(request)
+
+        server.conduct = late
+        own = wanted(server, grant="refresh_token", refresh_token=Secret(FIRST_REFRESH), more={"deadline": "200ms"})
+        end = await here.ending(own)
+        assert (end.why, len(server.rules.refresh_tokens)) == ("auth", 1)
+        gate.set()
+        await until(lambda: len(here.told) == 2)
+        assert (await here.ending(own)).why == "ok"
+        assert server.shown == [f"Bearer {server.rules.tokens[0]}"]
+
+
+async def test_jobs_that_differ_share_their_refresh_token() -> None:
+    """It is good once, whatever else the jobs ask for: each has to go on with what the last one of them was given."""
+    given = {"grant": "refresh_token", "refresh_token": Secret(FIRST_REFRESH)}
+    async with token_server(lifetime=100) as server, room({}) as here:
+        jobs = [wanted(server, name=scope, scope=scope, **given) for scope in ("read", "write")]
+        for _ in range(2):
+            ends = await asyncio.gather(*map(here.ending, jobs))
+            assert [end.why for end in ends] == ["ok", "ok"], [end.error for end in ends]
+            here.clock.advance(200)
+        assert [asked["refresh_token"] for asked in server.asked] == server.rules.refresh_tokens[:4]
+
+
 async def test_a_refused_token_is_replaced_once() -> None:
     """Tokens can be revoked at any time; the job's next Run must not need anybody's hand."""
     async with token_server() as server, room() as here:
@@ -329,6 +362,21 @@ async def test_a_post_is_repeated_with_its_body() -> None:
         server.rules.tokens.clear()
         assert (await here.ending(own)).why == "ok"
         assert server.bodies == ["hello"] * 3
+
+
+async def flood(request: web.Request) -> web.StreamResponse:
+    """Say more and more, without saying how much it is going to be."""
+    response = web.StreamResponse()
+    await response.prepare(request)
+    while True:
+        await response.write(b" " * 65536)
+
+
+async def test_a_token_server_that_floods() -> None:
+    """It is cut off, and told in words of its own: nobody has set a max_body for tokens."""
+    async with token_server(conduct=flood) as server, room() as here:
+        end = await here.ending(wanted(server))
+    assert (end.why, str(end.error)) == ("auth", f"no token from {HOST}: its answer is longer than 64 KiB")
 
 
 @pytest.mark.parametrize("conduct", [hang, drip])
@@ -389,7 +437,7 @@ async def test_it_cannot_be_reached() -> None:
         (200, '{"access_token": ["canary"]}', {}, "what it answered as a token cannot be sent", 60),
         (200, '{"access_token": "canary\\r\\nX-Evil: 1"}', {}, "what it answered as a token cannot be sent", 60),
         (200, '{"access_token": "canary", "token_type": "mac"}', {}, "its token is of a type other than Bearer", 60),
-        (200, "x" * 70_000, {}, "the response declares 70000 bytes, max_body is 65536", 60),
+        (200, "x" * 70_000, {}, "its answer is longer than 64 KiB", 60),
     ],
 )
 async def test_what_a_token_server_may_say_instead(

@@ -65,6 +65,20 @@ async def test_plain_http_that_answers_a_handshake() -> None:
     assert (end.why, end.phase) == ("tls", "connect")
 
 
+async def test_a_handshake_that_is_hung_up_on() -> None:
+    """What balancers without a server behind them do; the message is one that people can look up."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.close()
+
+    server = await asyncio.start_server(talk, HOST, 0)
+    async with server, fetching() as fetcher:
+        port = server.sockets[0].getsockname()[1]
+        end = await ending(fetcher, job(f"https://{HOST}:{port}/"))
+    assert (end.why, str(end.error)) == ("connect", f"cannot connect to {HOST}:{port}: Connection reset by peer")
+
+
 async def test_tls_that_is_spoken_to_in_plain(upstream: UpstreamProcess) -> None:
     """A URL with http where https was meant."""
     async with fetching() as fetcher:

@@ -371,6 +371,12 @@ def test_who_is_asked_without_a_proxy(exempt: str, url: str, direct: bool) -> No
     assert way({"all_proxy": "http://a:1", "NO_PROXY": exempt}, url) == ("" if direct else "a:1")
 
 
+@pytest.mark.parametrize(("user", "sent"), [("", ""), ("@", ""), ("u@", "u:"), (":p@", ":p"), ("u:p%40@", "u:p@")])
+def test_who_asks_a_proxy(user: str, sent: str) -> None:
+    """Some want a key as the user, or as the password, and nothing else; curl(1) sends either."""
+    assert Proxy.of(f"http://{user}a:1").authorization == (basic(*sent.split(":")) if sent else "")
+
+
 def test_a_password_is_not_shown() -> None:
     """Neither by what shows a proxy nor by what shows the environment's."""
     proxies = Proxies.of({"all_proxy": f"http://{USER}a:1"})

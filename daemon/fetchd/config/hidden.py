@@ -66,8 +66,6 @@ def _is_inline(value: Any) -> bool:
 def _secret(secret: Secret) -> Iterator[str]:
     text = secret.reveal()
     yield text
-    # It may come back as part of an address.
-    yield quote(text, safe="")
     if secret.origin != INLINE and (parts := _split(text)):
         yield from _words(parts, every=True)
         for piece in around(parts.path):  # what is between placeholders is what a filled path still shows

@@ -13,6 +13,7 @@ from fetchd.alerts.options import AlertOptions, Maintenance
 from fetchd.config.jobs import JOB_TABLE
 from fetchd.config.model import Daemon, Dns, Host, Log
 from fetchd.job import JOB_NAME, Policy
+from fetchd.job.network import KeyFile
 from fetchd.notifiers.kinds import OPTIONS
 from fetchd.secret import Secret
 from fetchd.units import Duration, Size, format_duration, format_size
@@ -72,7 +73,7 @@ def schema_text() -> str:
     return json.dumps(schema(), indent=2, sort_keys=True) + "\n"
 
 
-_SHARED: Final[dict[str, Any]] = {"Duration": Duration, "Size": Size, "Secret": Secret}
+_SHARED: Final[dict[str, Any]] = {"Duration": Duration, "PemFile": KeyFile, "Size": Size, "Secret": Secret}
 _WRITE: Final[dict[str, Callable[[Any], str]]] = {"Duration": format_duration, "Size": format_size}
 
 

@@ -14,9 +14,12 @@ from pydantic import BaseModel
 from fetchd.config.document import content_of, parsed
 from fetchd.config.load import build
 from fetchd.config.model import Config
+from fetchd.job.network import content_of as content_of_certificates
 from fetchd.secret import Secret, SecretSource
 
 _FROM_FILES: Final = ("file", "credential")
+_CERTIFICATES: Final = "certificates"
+"""A kind of its own beside those of secrets: a file that tls names; what is in it counts as a digest."""
 
 Stamp = tuple[int, ...]
 """What tells one state of a file from another."""
@@ -43,6 +46,7 @@ class Source:
         self._learn = learn
         self._environment = environment
         self._secrets = SecretSource(environment, path.absolute().parent)
+        self._looked_through: tuple[Config | None, dict[tuple[str, str], str]] = (None, {})
 
     def read(self) -> Reading:
         """Return what the file says now.
@@ -62,12 +66,14 @@ class Source:
         return self._build(zlib.decompress(reading.packed))
 
     def secrets(self, config: Config) -> dict[tuple[str, str], str]:
-        """Return the secrets of ``config`` that were read from files: (kind, name) and the text."""
-        found: dict[tuple[str, str], str] = {}
-        for secret in _secrets(config):
-            kind, _, name = secret.origin.partition(" ")
-            if kind in _FROM_FILES:
-                found[kind, name] = secret.reveal()
+        """Return the secrets and certificates of ``config`` that were read from files: (kind, name) and the text.
+
+        Whoever watches the files asks each second: for ten thousand jobs it would be a third of one to look each time.
+        """
+        known, found = self._looked_through
+        if known is not config:
+            found = dict(_from_files(config))
+            self._looked_through = config, found
         return found
 
     def stamp(self, kind: str = "", name: str = "") -> Stamp | None:
@@ -76,22 +82,36 @@ class Source:
         Links are followed: it changes as well when one of them is set to another file.
         """
         try:
-            found = os.stat(self._secrets.path(kind, name) if kind else self.path)
+            found = os.stat(self._path(kind, name) if kind else self.path)
         except (OSError, ValueError):
             return None
         return (found.st_mtime_ns, found.st_ino, found.st_dev, found.st_size)
 
     def secret(self, kind: str, name: str) -> str | None:
         """Return a secret as it is now; None while it is missing or empty."""
+        if kind == _CERTIFICATES:
+            return content_of_certificates(Path(name)) or None
         try:
             return self._secrets.read(kind, name)
         except ValueError:
             return None
 
+    def _path(self, kind: str, name: str) -> Path:
+        return Path(name) if kind == _CERTIFICATES else self._secrets.path(kind, name)
+
     def _build(self, content: bytes) -> Reading:
         config = build(parsed(self.path, content), environment=self._environment)
         self._learn(config.secret_texts())
         return Reading(config, zlib.compress(content))
+
+
+def _from_files(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
+    for secret in _secrets(config):
+        kind, _, name = secret.origin.partition(" ")
+        if kind in _FROM_FILES:
+            yield (kind, name), secret.reveal()
+    for tls in {id(job.tls): job.tls for job in config.jobs.values()}.values():
+        yield from (((_CERTIFICATES, str(path)), content) for path, content in tls.contents.items())
 
 
 def _secrets(value: Any) -> Iterator[Secret]:

@@ -233,6 +233,8 @@ def _words(error: BaseException) -> str:
     cause = error.__cause__ or error
     if isinstance(cause, HttpProcessingError):
         return f"the response is broken: {_unquoted(cause.message)}"
+    if isinstance(cause, ConnectionResetError):  # within a handshake asyncio raises it without number and text
+        return os.strerror(errno.ECONNRESET)
     text = getattr(cause, "verify_message", None) or getattr(cause, "strerror", None) or str(cause)
     return shortened(" ".join(text.split()), 500) or type(cause).__name__
 

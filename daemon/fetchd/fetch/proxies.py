@@ -43,8 +43,8 @@ class Proxy:
             sound = False
         if not sound:
             raise ValueError(_NOT_USABLE)
-        secret = basic(unquote(url.raw_user or ""), unquote(url.raw_password or "")) if url.raw_user else ""
-        return cls(url.origin(), secret)
+        user, password = unquote(url.raw_user or ""), unquote(url.raw_password or "")
+        return cls(url.origin(), basic(user, password) if user or password else "")
 
 
 @dataclass(frozen=True, slots=True)

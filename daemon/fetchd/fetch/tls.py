@@ -121,6 +121,7 @@ class Contexts:
             context = self._known.get(tls)
             if context is None:
                 context = self._known[tls] = await on_disk(partial(context_for, tls, self._ca_file))
+            self._building.pop(tls, None)
         return context
 
 

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 import ssl
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PrivateAttr,
+    ValidationInfo,
+    WithJsonSchema,
+    model_validator,
+)
 
 from fetchd.job.values import Frozen
 from fetchd.secret import Secret, SecretSource
 
 ENVIRONMENT: Final = "env"
 """Stands for the proxies that the environment names."""
+
+_SHA_256: Final = r"^(?:[0-9A-Fa-f]{2}:?){31}[0-9A-Fa-f]{2}$"
 
 IpVersion = Literal["any", "ipv4", "ipv6", "prefer_ipv4", "prefer_ipv6"]
 
@@ -45,8 +58,7 @@ def certificates(path: Path) -> Path:
     Raises:
         ValueError: it is not, or cannot be read.
     """
-    if path.exists() and not path.is_file():  # a pipe would be waited for
-        raise ValueError("cannot be read: it is not a regular file")
+    _regular(path)
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
     except ssl.SSLError:
@@ -54,6 +66,29 @@ def certificates(path: Path) -> Path:
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror}") from None
     return path
+
+
+def _regular(path: Path) -> Path:
+    if path.exists() and not path.is_file():  # a pipe would be waited for, and a device might have no end
+        raise ValueError("cannot be read: it is not a regular file")
+    return path
+
+
+def content_of(path: Path) -> str:
+    """Return what tells the content of the regular file at ``path`` from another, a digest; "" if there is none."""
+    try:
+        if not path.is_file():
+            return ""
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "blake2b").hexdigest()
+    except OSError:
+        return ""
+
+
+def _fingerprint(text: str) -> str:
+    if not re.fullmatch(_SHA_256, text):
+        raise ValueError("write a SHA-256 as 64 hexadecimal digits, colons between them or not")
+    return text
 
 
 def _proxy(value: Secret) -> Secret:
@@ -70,9 +105,33 @@ def _proxy(value: Secret) -> Secret:
     return value
 
 
+def _paper(value: Any, info: ValidationInfo) -> Any:
+    """Return the path of a PEM file, which systemd may have handed over as a credential."""
+    if not isinstance(value, dict):
+        return path_from_config(value, info)
+    name = value.get("credential")
+    if len(value) != 1 or not isinstance(name, str) or not name:
+        raise ValueError('write a path, or { credential = "NAME" }')
+    source = (info.context or {}).get("secrets")
+    return source.path("credential", name) if isinstance(source, SecretSource) else Path(name)
+
+
 TextPath = WithJsonSchema({"type": "string"})
-CertificateFile = Annotated[Path, AfterValidator(certificates), BeforeValidator(path_from_config), TextPath]
+_PAPER: Final = {
+    "anyOf": [
+        {"type": "string"},
+        {
+            "type": "object",
+            "properties": {"credential": {"type": "string", "description": "The systemd credential that holds it."}},
+            "additionalProperties": False,
+            "minProperties": 1,
+        },
+    ]
+}
+CertificateFile = Annotated[Path, AfterValidator(certificates), BeforeValidator(_paper), WithJsonSchema(_PAPER)]
 """A PEM file of certificates."""
+KeyFile = Annotated[Path, AfterValidator(_regular), BeforeValidator(_paper), WithJsonSchema(_PAPER)]
+"""A PEM file with a key."""
 Proxy = Annotated[Secret, AfterValidator(_proxy)]
 """The address of a proxy, or where to find it; empty for none."""
 
@@ -84,14 +143,28 @@ class Tls(Frozen):
     """A PEM file of CAs that are trusted instead of the system's."""
     cert: CertificateFile | None = None
     """A PEM file with the client's certificate and its chain."""
-    key: Annotated[Path, BeforeValidator(path_from_config), TextPath] | None = None
+    key: KeyFile | None = None
     """A PEM file with the certificate's key; without, it is in the same file as the certificate."""
     key_password: Secret | None = None
     """What the key is encrypted with."""
-    fingerprint: Annotated[str, Field(pattern=r"^(?:[0-9A-Fa-f]{2}:?){31}[0-9A-Fa-f]{2}$")] | None = None
+    fingerprint: Annotated[str, AfterValidator(_fingerprint), Field(json_schema_extra={"pattern": _SHA_256})] | None = (
+        None
+    )
     """The SHA-256 of the one certificate that the server may show, in hexadecimal digits."""
     verify: bool = True
     """Whether the server's certificate has to be trusted. Without it anybody on the way can read and change all."""
+
+    _contents: dict[Path, str] = PrivateAttr(default_factory=dict)
+
+    def model_post_init(self, _context: Any) -> None:
+        """Note what is in the files."""
+        paths = (self.ca_file, self.cert, self.key)
+        self._contents = {path: content_of(path) for path in paths if path is not None}
+
+    @property
+    def contents(self) -> Mapping[Path, str]:
+        """Return what was in each file when it was read, as `content_of` tells it; others make another value."""
+        return self._contents
 
     @model_validator(mode="after")
     def _together(self) -> Tls:

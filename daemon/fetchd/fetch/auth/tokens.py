@@ -15,9 +15,10 @@ import httpx
 from fetchd.errors import FetchError, Reason
 from fetchd.fetch.auth.grant import Question, Refusal, Token, answer, question
 from fetchd.fetch.auth.kinds import OAuth2Auth
-from fetchd.fetch.auth.vault import Vault, name_of
+from fetchd.fetch.auth.vault import RefreshToken, Vault
 from fetchd.fetch.client import SharedClient, let_go
 from fetchd.fetch.exchange import Exchange, Limits
+from fetchd.fetch.failures import TooLargeError
 from fetchd.fetch.network import Network
 from fetchd.fetch.request import DEFAULT_HEADERS, parsed
 from fetchd.run import Progress
@@ -43,14 +44,14 @@ class _Held:
 class Grant:
     """One set of credentials, and the token that it has brought. All jobs with these credentials share it."""
 
-    def __init__(self, auth: OAuth2Auth, ask: Ask, monotonic: Callable[[], float], vault: Vault) -> None:
+    def __init__(
+        self, auth: OAuth2Auth, ask: Ask, monotonic: Callable[[], float], vault: Vault, refresh: RefreshToken
+    ) -> None:
         self._auth = auth
         self._ask = ask
         self._monotonic = monotonic
         self._vault = vault
-        self._configured = auth.refresh_token.reveal() if auth.grant == "refresh_token" and auth.refresh_token else ""
-        self._name = name_of(auth.token_url.reveal(), auth.client_id.reveal(), self._configured)
-        self._refresh = (vault.get(self._name) or self._configured) if self._configured else ""
+        self._refresh = refresh
         self._held: _Held | None = None
         self._refusal: Refusal | None = None
         self._refusals = 0
@@ -91,7 +92,10 @@ class Grant:
         raise FetchError(Reason.AUTH, message, transient=refusal.transient, phase="auth")
 
     async def _asked(self, limits: Limits, within: float) -> Refusal | None:
-        """Wait for the one request that is under way, or begin it; the last one who leaves ends it."""
+        """Wait for the one request that is under way, or begin it.
+
+        The last one who leaves ends it, unless it may bring another refresh token: the old one may be void by now.
+        """
         task = self._asking
         if task is None or task.done() or task.cancelling():
             task = self._asking = asyncio.create_task(self._renew(limits))
@@ -101,7 +105,7 @@ class Grant:
         finally:
             self._waiting -= 1
             last = not self._waiting and not task.done()
-            if last:
+            if last and not self._refresh.value:
                 task.cancel()
         if task.done() and not task.cancelled():
             return task.result()
@@ -114,8 +118,9 @@ class Grant:
         deadline = self._auth.deadline
         found: Token | Refusal
         try:
-            async with asyncio.timeout(deadline):
-                found = await self._ask(question(self._auth, self._refresh), limits)
+            async with asyncio.timeout(deadline), self._refresh.turn:
+                found = await self._ask(question(self._auth, self._refresh.value), limits)
+                self._taken(found)
         except TimeoutError:
             found = _late(deadline)
         except FetchError as error:
@@ -126,8 +131,6 @@ class Grant:
         """Keep what has been ``found``; return it if it is no token."""
         now = self._monotonic()
         if isinstance(found, Refusal):
-            if found.code == "invalid_grant":
-                self._rotated("")
             pause = FIRST_PAUSE * 2.0 ** min(self._refusals, 16) if found.transient else LONGEST_PAUSE
             self._refusal, self._refusals = found, self._refusals + 1
             self._not_before = now + max(min(pause, LONGEST_PAUSE), found.wait)
@@ -135,17 +138,17 @@ class Grant:
         lifetime = math.inf if found.lifetime is None else found.lifetime
         self._refusal, self._refusals, self._not_before = None, 0, -math.inf
         self._held = _Held(found, now + lifetime - min(self._auth.early, lifetime / 2), now + lifetime)
-        for secret in (found.value, found.refresh):
-            self._vault.tell(secret)
-        if found.refresh:
-            self._rotated(found.refresh)
         return None
 
-    def _rotated(self, refresh: str) -> None:
-        """Go on with another refresh token, with that of the configuration if it is ""."""
-        if self._configured:
-            self._refresh = refresh or self._configured
-            self._vault.put(self._name, "" if self._refresh == self._configured else self._refresh)
+    def _taken(self, found: Token | Refusal) -> None:
+        """Go on with the refresh token that was given, or with that of the configuration where this one is void."""
+        if isinstance(found, Token):
+            for secret in (found.value, found.refresh):
+                self._vault.tell(secret)
+            if found.refresh:
+                self._refresh.replace(found.refresh)
+        elif found.code == "invalid_grant":
+            self._refresh.replace("")
 
 
 class Tokens:
@@ -156,6 +159,7 @@ class Tokens:
         self._monotonic = monotonic
         self._vault = vault
         self._grants: WeakValueDictionary[object, Grant] = WeakValueDictionary()
+        self._refreshes: WeakValueDictionary[str, RefreshToken] = WeakValueDictionary()
 
     def grant(self, auth: OAuth2Auth, network: Network) -> Grant:
         """Return the grant of these credentials; a token that came over one network may be good for that one alone."""
@@ -163,8 +167,15 @@ class Tokens:
         key = (question(auth, first), auth.deadline, auth.early, network)
         grant = self._grants.get(key)
         if grant is None:
-            grant = self._grants[key] = Grant(auth, self._ask, self._monotonic, self._vault)
+            grant = self._grants[key] = Grant(auth, self._ask, self._monotonic, self._vault, self._refresh(auth, first))
         return grant
+
+    def _refresh(self, auth: OAuth2Auth, configured: str) -> RefreshToken:
+        """Return the refresh token of these credentials: of one that is good once, all grants need the same."""
+        if not configured:
+            return RefreshToken(self._vault)
+        made = RefreshToken(self._vault, auth.token_url.reveal(), auth.client_id.reveal(), configured)
+        return self._refreshes.setdefault(made.name, made)
 
     async def _ask(self, asked: Question, limits: Limits) -> Token | Refusal:
         exchange = Exchange(replace(limits, max_body=LONGEST_ANSWER, redirects=0), Progress())
@@ -173,6 +184,8 @@ class Tokens:
         response = await self._client.walk(request, exchange, follow=False)
         try:
             body = await response.aread()
+        except TooLargeError:  # whose words are of a max_body that nobody has set
+            return Refusal(f"its answer is longer than {LONGEST_ANSWER // 1024} KiB", transient=False)
         finally:
             await let_go(response)
         return answer(response.status_code, response.headers.get("retry-after", ""), body)

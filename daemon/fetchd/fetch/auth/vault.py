@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -51,6 +52,30 @@ class Vault:
             self._keep(name, secret or None)
 
 
-def name_of(*parts: str) -> str:
+class RefreshToken:
+    """The refresh token that counts now: the one of the configuration, or what has taken its place; "" for none.
+
+    Whoever sends it holds ``turn`` meanwhile: many are good once, and a server that sees one again may lock all out.
+    """
+
+    def __init__(self, vault: Vault, token_url: str = "", client_id: str = "", configured: str = "") -> None:
+        self.name = _name_of(token_url, client_id, configured)
+        """Under which it is kept."""
+        self.turn = asyncio.Lock()
+        self._vault = vault
+        self._configured = configured
+
+    @property
+    def value(self) -> str:
+        """Return it."""
+        return (self._vault.get(self.name) or self._configured) if self._configured else ""
+
+    def replace(self, refresh: str) -> None:
+        """Go on with another one, with that of the configuration if it is ""."""
+        if self._configured:
+            self._vault.put(self.name, "" if refresh == self._configured else refresh)
+
+
+def _name_of(*parts: str) -> str:
     """Return the name of what belongs to ``parts``, which may be secret: it tells nothing of them."""
     return PREFIX + hashlib.blake2b("\n".join(parts).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
