@@ -7,6 +7,8 @@ from typing import Any, Final
 
 import pytest
 
+from fetchd.imports import Choices, Surroundings, from_crontab
+from fetchd.secret import Secret
 from tests.imports.lines import crontab, jobs_of, only
 
 URL: Final = "https://example.org/x"
@@ -122,6 +124,23 @@ def test_users_of_a_system_crontab(tmp_path: Path) -> None:
     found = crontab(f"0 1 * * * www-data curl {URL}\n@daily root curl {URL}/2\n", system=True)
     assert [job.cron for job in jobs_of(found, tmp_path)] == ["0 1 * * *", "0 0 * * *"]
     assert "cron ran it as www-data" in found.text
+
+
+def test_a_user_that_may_be_one() -> None:
+    """A copy of /etc/crontab under another name is no riddle; nor does every other word lead to that advice."""
+    assert f"no fetch with curl or wget; if root is a user, say --system.\n#     0 1 * * * root curl {URL}" in (
+        crontab(f"0 1 * * * root curl {URL}").text
+    )
+    assert "--system" not in crontab(f"0 1 * * * /srv/get curl {URL}\n0 1 * * * root run curl").text
+
+
+def test_variables_of_a_crontab_may_be_secrets(tmp_path: Path) -> None:
+    """A variable in a crontab is its own documentation: with variables in the place of secrets it stays one."""
+    text = f'API_TOKEN=t0p\nTEAM=blue\n0 1 * * * curl -H "Authorization: Bearer $API_TOKEN" "{URL}?team=$TEAM"'
+    found = from_crontab(text, Surroundings(), Choices(secrets="env"))
+    [job] = jobs_of(found, tmp_path, {"HOME": "/", "API_TOKEN": "x"})
+    assert "t0p" not in found.text
+    assert job.url == Secret(f"{URL}?team=blue")
 
 
 def test_the_zone_of_the_machine(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ _secrets = click.option(
     type=click.Choice(["inline", "env"]),
     default="inline",
     show_default=True,
-    help="Keep secrets where they are, or print variables in their place; what is not imported is shown as it is.",
+    help="Keep secrets where they are, or print variables in their place; pipes and lines left over stay as they are.",
 )
 
 

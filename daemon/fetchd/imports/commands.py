@@ -109,7 +109,7 @@ class _Reader:
             command, rest = pipeline.commands[1], ""
         words, doubts = self._words(command)
         begun = started(words)
-        surroundings = replace(surroundings, known={**surroundings.known, **begun.known})
+        surroundings = surroundings.knowing(begun.known)
         made = self._made(begun, surroundings)
         if made is None:
             return None
@@ -169,7 +169,7 @@ class _Reader:
         pairs = {match[1]: match[2] for match in assigned if match}
         if len(pairs) < len(assigned) or not assigned:
             return False
-        self.surroundings = replace(self.surroundings, known={**self.surroundings.known, **pairs})
+        self.surroundings = self.surroundings.knowing(pairs)
         return True
 
 
