@@ -164,6 +164,7 @@ def test_the_zone_of_the_machine(tmp_path: Path) -> None:
         "cd /tmp; CURL",
         "test -x /usr/bin/curl && CURL",
         "set -e; CURL",
+        "$ CURL",
     ],
 )
 def test_wrappers(wrapped: str, tmp_path: Path) -> None:

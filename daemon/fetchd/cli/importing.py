@@ -98,6 +98,8 @@ def _show(found: Imported) -> int:
     click.echo(found.text, nl=False)
     if found.left:
         click.echo(f"{found.jobs} imported; {found.left} not, as the comments say", err=True)
+    elif not found.jobs:
+        click.echo("there is no command to import", err=True)
     return 0 if found.jobs else EXIT_FAILED
 
 
