@@ -155,6 +155,7 @@ def test_a_variable_may_hold_options() -> None:
 @pytest.mark.parametrize(
     ("line", "comment"),
     [
+        (f"curl -u $CREDENTIALS {URL}", "${CREDENTIALS} must not hold the password too: part them at the colon"),
         (f"curl {URL}?a=1&b=2", "the shell ends the command at &: b is no part of its URL without quotes"),
         (f"curl --cacert ca.pem {URL}", "the file ca.pem cannot be read"),
         (f"wget --user me --password x {URL}", "once the server asks for it, fetchd at once"),

@@ -162,6 +162,8 @@ def _auth(wanted: Wanted, headers: dict[str, tuple[str, str]], texts: _Texts) ->
     if "asks" in wanted.auth:
         given: Any = {"env": texts._name("password")}
         wanted.note(f"the command asks for the password: set {given['env']} to it")
+        if OPEN in wanted.auth["username"]:
+            wanted.note(f"{shown(wanted.auth['username'])} must not hold the password too: part them at the colon")
     else:
         given = texts.secret("password", password)
     return {"kind": kind, "username": username, "password": given}
