@@ -121,13 +121,17 @@ def test_lines_that_are_left(line: str) -> None:
 
 def test_users_of_a_system_crontab(tmp_path: Path) -> None:
     """The word before the command is a user there, and the daemon has but one."""
-    found = crontab(f"0 1 * * * www-data curl {URL}\n@daily root curl {URL}/2\n", system=True)
-    assert [job.cron for job in jobs_of(found, tmp_path)] == ["0 1 * * *", "0 0 * * *"]
+    text = f"0 1 * * * www-data curl {URL}\n@daily root curl {URL}/2\n17 *\t* * *\troot\tcurl {URL}/3\n@daily root"
+    found = crontab(text, system=True)
+    assert [job.cron for job in jobs_of(found, tmp_path)] == ["0 1 * * *", "0 0 * * *", "17 * * * *"]
     assert "cron ran it as www-data" in found.text
+    assert found.text.count("cron ran it as root") == 2
+    assert "there is no command after its times.\n#     @daily root\n" in found.text
 
 
 def test_a_user_that_may_be_one() -> None:
     """A copy of /etc/crontab under another name is no riddle; nor does every other word lead to that advice."""
+    assert "if root is a user, say --system" in crontab(f"17 *\t* * *\troot\tcurl {URL}").text
     assert f"no fetch with curl or wget; if root is a user, say --system.\n#     0 1 * * * root curl {URL}" in (
         crontab(f"0 1 * * * root curl {URL}").text
     )

@@ -92,7 +92,7 @@ class Crontab:
         times, rest = _times(line.removeprefix("-"))
         user = ""
         if self.system and times:
-            user, _, rest = rest.partition(" ") if " " in rest else (rest, "", "")
+            user, rest = _first_word(rest)
         problem = _unlike(times, rest)
         when = None if problem else self._when(times)
         if problem or when is None:
@@ -114,7 +114,7 @@ class Crontab:
 
     def _perhaps_user(self, command: str) -> str:
         """Return what else may be meant where a fetch follows the first word."""
-        user, _, rest = command.partition(" ")
+        user, rest = _first_word(command)
         fetches = _USER.fullmatch(user) and any(
             isinstance(one, Wanted) and one.url for one in read(rest, self.surroundings)
         )
@@ -152,6 +152,12 @@ def _times(line: str) -> tuple[str, str]:
         return _NICKNAMES.get(nickname, ""), rest
     parts = line.split(None, 5)
     return " ".join(parts[:5]), parts[5] if len(parts) > 5 else ""
+
+
+def _first_word(text: str) -> tuple[str, str]:
+    """Return the first word of ``text``, and what stands behind it: Debian's own crontab has tabs between them."""
+    user, *rest = text.split(None, 1) or [""]
+    return user, "".join(rest)
 
 
 def _unlike(times: str, rest: str) -> str:
