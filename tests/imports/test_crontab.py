@@ -129,6 +129,11 @@ def test_users_of_a_system_crontab(tmp_path: Path) -> None:
     assert "there is no command after its times.\n#     @daily root\n" in found.text
 
 
+def test_tabs_within_a_command_stay(tmp_path: Path) -> None:
+    """Between words they are spaces, in what is sent they are tabs."""
+    assert only(crontab(f"@daily\tcurl -d 'a\tb' {URL}"), tmp_path).body == Secret("a\tb")
+
+
 def test_a_user_that_may_be_one() -> None:
     """A copy of /etc/crontab under another name is no riddle; nor does every other word lead to that advice."""
     assert "if root is a user, say --system" in crontab(f"17 *\t* * *\troot\tcurl {URL}").text

@@ -228,6 +228,15 @@ def test_a_monitor_that_is_told_afterwards(tmp_path: Path) -> None:
     assert job.ping == Secret("https://hc-ping.com/some-uuid")
 
 
+def test_a_monitor_is_not_told_of_what_does_not_run() -> None:
+    """Told each day that a backup was made, it would never say that there is none."""
+    ping = "curl https://hc-ping.com/some-uuid"
+    assert command(ping).jobs == 1
+    found = command(f"{ping}/start; /srv/backup.sh; {ping}")
+    assert (found.jobs, found.left) == (0, 3)
+    assert found.text.count("NOT USABLE AS IT IS: it tells a monitor") == 2
+
+
 def test_names_hold_no_secrets(tmp_path: Path) -> None:
     """Names are shown everywhere, so what looks like a token is not among their words."""
     line = "curl https://www.example.co.uk/v1/users/4f9c8a7b6d5e4f3a/Orders https://[::1]:8/x http://h.test https://h.test/"

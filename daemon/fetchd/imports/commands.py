@@ -41,6 +41,10 @@ def read(line: str, surroundings: Surroundings, depth: int = 0) -> list[Found]:
     reader = _Reader(surroundings, depth)
     for pipeline in found:
         reader.take(pipeline)
+    if any(isinstance(one, Leftover) for one in reader.found):
+        for one in reader.found:
+            if isinstance(one, Wanted) and host_of(one.url) in _PINGED:
+                one.block("it tells a monitor that what stands beside it has run, and that is not imported")
     return reader.found
 
 

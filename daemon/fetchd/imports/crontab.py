@@ -148,7 +148,7 @@ def _times(line: str) -> tuple[str, str]:
         parts = line.split(None, 2)
         return " ".join(parts[:2]), parts[2] if len(parts) > 2 else ""
     if line.startswith("@"):
-        nickname, _, rest = line.replace("\t", " ").partition(" ")
+        nickname, rest = _first_word(line)
         return _NICKNAMES.get(nickname, ""), rest
     parts = line.split(None, 5)
     return " ".join(parts[:5]), parts[5] if len(parts) > 5 else ""
