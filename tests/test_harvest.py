@@ -30,12 +30,18 @@ from fetchd.store.memory import MemoryStore
 from fetchd.worker import Workers
 from tests.api import Api, Asked, serving
 from tests.fakes import FakeSink, targets
-from tests.fetch.room import connections, job, response
+from tests.fetch import room
+from tests.fetch.room import connections, response
 
 NOW = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
 RUN = Run("run-1", "test", NOW - timedelta(seconds=1))
 MIB = 2**20
 ITEMS = [{"id": number} for number in range(7)]
+
+
+def job(url: str, **keys: Any) -> Job:
+    """Return a job whose requests may take their time, as on a busy machine: none of these is about timeouts."""
+    return room.job(url, **{"timeout": "5s", **keys})
 
 
 @dataclass(slots=True)
@@ -69,6 +75,7 @@ class Gatherer:
     harvest: Harvest
     budget: MemoryBudget
     folder: Path
+    clock: FakeClock
 
     async def __call__(self, of: Job, memory: Memory | None = None, *, at_most: int = 1000) -> Gathered:
         """Take the results of a Run, up to ``at_most`` of them, as the runner does."""
@@ -97,7 +104,8 @@ async def gathering(folder: Path, above: int = MIB) -> AsyncIterator[Gatherer]:
         spool, workers = Spool(folder, above, budget), Workers()
         fetcher = Fetcher(transport, spool, workers)
         try:
-            yield Gatherer(Harvest(fetcher, Reader(workers, spool), spool, FakeClock(NOW)), budget, folder)
+            clock = FakeClock(NOW)
+            yield Gatherer(Harvest(fetcher, Reader(workers, spool), spool, clock), budget, folder, clock)
         finally:
             await workers.aclose()
 
@@ -146,7 +154,7 @@ def paged_job(api: Api, style: str, **pages: Any) -> Job:
     """Return a job for one of the styles."""
     path, keys = STYLES[style]
     posted: dict[str, Any] = {"method": "POST", "json": {"query": "{ items }"}} if style == "field" else {}
-    return job(f"{api.url}/{path}", pages={**keys, **pages}, timeout="5s", **posted)
+    return job(f"{api.url}/{path}", pages={**keys, **pages}, **posted)
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -181,8 +189,8 @@ async def test_joined_pages_are_spooled(tmp_path: Path) -> None:
 
     async with both(tmp_path, answer, above=4096) as (gather, api):
         keys = {"kind": "page", "deliver": "joined"}
-        got = await gather(job(api.url, pages=keys, timeout="5s"))
-        refused = await gather(job(api.url, pages=keys, timeout="5s", max_body="500KiB"))
+        got = await gather(job(api.url, pages=keys))
+        refused = await gather(job(api.url, pages=keys, max_body="500KiB"))
     assert got.contents == [items]
     assert got.results[0].content_type == "application/json"
     assert refused.error is not None
@@ -194,6 +202,16 @@ async def test_nothing_joined_is_an_empty_list(tmp_path: Path) -> None:
     """An empty list is a result as well."""
     async with both(tmp_path, lambda asked: answered([])) as (gather, api):
         assert (await gather(job(api.url, pages={"kind": "page", "deliver": "joined"}))).contents == [[]]
+
+
+async def test_joined_pages_that_do_not_fit_name_the_cap(tmp_path: Path) -> None:
+    """Not what is left of it for the page that was too much."""
+    items = ["x" * 40] * 10
+    async with both(tmp_path, lambda asked: answered([*items, asked.target])) as (gather, api):
+        got = await gather(job(api.url, pages={"kind": "page", "deliver": "joined"}, max_body="1000B"))
+    assert got.error is not None
+    assert got.error.reason is Reason.TOO_LARGE
+    assert str(got.error) == "the pages are together larger than max_body, 1000 bytes"
 
 
 @pytest.mark.parametrize("deliver", ["each", "joined"])
@@ -360,6 +378,32 @@ async def test_resumed_pages_ask_the_same_question(tmp_path: Path) -> None:
     assert second.carried.cursor == "2026-03-01T12:29:59Z"
 
 
+@pytest.mark.parametrize("caps", [{"max": 100}, {"max_bytes": "1MiB"}])
+async def test_other_caps_are_no_other_walk(caps: dict[str, Any], tmp_path: Path) -> None:
+    """Whoever gives a walk that came to its cap more room does not want all of it once more."""
+    async with both(tmp_path, paged) as (gather, api):
+        first = await gather(paged_job(api, "cursor", resume=True, max=2))
+        second = await gather(
+            paged_job(api, "cursor", resume=True, **{"max": 2, **caps}), Memory(carried=first.carried)
+        )
+    assert [page["data"] for page in first.contents + second.contents] == [ITEMS[at : at + 2] for at in (0, 2, 4, 6)]
+
+
+async def test_the_last_success_is_when_it_was_asked(tmp_path: Path) -> None:
+    """What the server adds while a Run is under way, or a walk of several, is newer than that and not skipped."""
+    async with both(tmp_path, paged) as (gather, api):
+        pages = {**STYLES["cursor"][1], "max": 2, "resume": True}
+        plain, walk = f"{api.url}/offset?since={{last_success}}", f"{api.url}/cursor?since={{last_success}}"
+        only = await gather(job(plain))
+        begun = await gather(job(walk, pages=pages))
+        gather.clock.advance(3600)
+        ended = await gather(job(walk, pages=pages), Memory(carried=begun.carried))
+        await gather(job(plain), Memory(last_success=NOW + timedelta(minutes=1), carried=only.carried))
+    assert begun.carried.asked == ""
+    assert only.carried.asked == ended.carried.asked == "2026-03-01T12:30:00Z"
+    assert api.asked[-1].query["since"] == "2026-03-01T12:30:00Z"
+
+
 HOSTILE = [
     ("http://evil.test/?page=2", "another origin, http://evil.test, than the job's url"),
     ("//evil.test/", "another origin, http://evil.test"),
@@ -394,7 +438,7 @@ async def test_a_header_of_ten_megabytes(tmp_path: Path) -> None:
     """It is not read to its end."""
     huge = response(b"[]", f'Link: <?{"x" * 10 * MIB}>; rel="next"')
     async with both(tmp_path, lambda asked: huge) as (gather, api):
-        got = await gather(job(api.url, pages={"kind": "link"}, timeout="5s"))
+        got = await gather(job(api.url, pages={"kind": "link"}))
     assert got.error is not None
     assert got.error.reason is Reason.PROTOCOL
 
@@ -673,7 +717,7 @@ async def test_where_a_walk_goes_on_is_kept_with_its_pages(tmp_path: Path) -> No
     async with both(tmp_path, answer) as (gather, api):
         runner, store = runner_over(gather, sink)
         pages = {"kind": "link", "resume": True}
-        wanted = job(api.url, pages=pages, split="@", unique="id", timeout="5s")
+        wanted = job(api.url, pages=pages, split="@", unique="id")
         first = await run_of(runner, wanted)
         again = await run_of(runner, wanted)
         assert api.targets == ["/", "/?start=2"] * 2
@@ -692,6 +736,23 @@ async def test_the_same_once_more(deliver: str, outcome: str, count: int, tmp_pa
         reports = [await run_of(runner, wanted) for _ in range(2)]
     assert [str(report.outcome) for report in reports] == ["succeeded", outcome]
     assert len(sink.taken) == len({delivery.id for delivery in sink.taken}) == count
+
+
+@pytest.mark.parametrize(("moves", "outcome"), [(True, "succeeded"), (False, "unchanged")])
+async def test_the_same_answer_to_another_question(moves: bool, outcome: str, tmp_path: Path) -> None:
+    """Two events that look alike are two, if the server says that the second is newer."""
+
+    def answer(asked: Asked) -> bytes:
+        newest = int(asked.query["after"]) + 1 if moves else 1
+        return answered([{"event": "login"}], f"X-Newest: {newest}")
+
+    sink = FakeSink()
+    async with both(tmp_path, answer) as (gather, api):
+        runner, _ = runner_over(gather, sink)
+        wanted = job(f"{api.url}?after={{cursor}}", cursor={"header": "X-Newest", "initial": "0"})
+        reports = [await run_of(runner, wanted) for _ in range(2)]
+    assert [str(report.outcome) for report in reports] == ["succeeded", outcome]
+    assert len(sink.taken) == (2 if moves else 1)
 
 
 async def test_a_refused_page_fails_the_run_after_the_others(tmp_path: Path) -> None:

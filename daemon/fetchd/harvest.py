@@ -158,6 +158,8 @@ class Harvest:
         # The validators are those of another request than the next one.
         fetched = replace(fetched, validators=_NONE) if ask else fetched
         carried = replace(memory.carried, page="")
+        if ask is not None:
+            carried = replace(carried, asked=_asked(job, ask.known))
         if ask is not None and job.cursor is not None:
             with _closing(fetched):
                 values = await self._values(fetched.body, _cursor_query(job), progress)
@@ -195,12 +197,14 @@ class Harvest:
     async def _join(self, job: Job, page: Body, writer: BodyWriter, progress: Progress) -> None:
         """Add the items of ``page`` to the array that ``writer`` collects."""
         assert job.pages is not None
-        left = job.max_body - writer.size - 2
-        if left > 0:
+        left = max(0, job.max_body - writer.size - 2)
+        try:
             _, lines = await self._reader.items(page, job.pages.items, left, progress)
-        if left <= 0 or lines.size > left:
+        except FetchError as error:
+            if error.reason is not Reason.TOO_LARGE:
+                raise
             message = f"the pages are together larger than max_body, {job.max_body} bytes"
-            raise FetchError(Reason.TOO_LARGE, message, transient=False, phase="pages")
+            raise FetchError(Reason.TOO_LARGE, message, transient=False, phase="pages") from None
         progress.phase = "memory"
         await self._spool.budget.take(UNWRITTEN)
         try:
@@ -257,7 +261,8 @@ class Harvest:
 
     def _known(self, job: Job, run: Run, memory: Memory) -> Known:
         initial = job.cursor.initial if job.cursor else ""
-        return Known(self._clock.now(), run.slot, memory.last_success, memory.carried.cursor or initial)
+        asked = placeholders.read(memory.carried.asked) or memory.last_success
+        return Known(self._clock.now(), run.slot, asked, memory.carried.cursor or initial)
 
 
 def place_of(page: str) -> str:
@@ -316,12 +321,20 @@ def _left(job: Job, trail: _Trail, carried: Carried, *, whole: bool) -> Carried:
     """
     assert job.pages is not None
     if whole:
-        return replace(carried, page="", cursor=trail.cursor or carried.cursor)
+        return replace(carried, page="", cursor=trail.cursor or carried.cursor, asked=_asked(job, trail.known))
     place, known = trail.walk.place, trail.known
     if not job.pages.resume or place is None:
         return replace(carried, page="")
     times = [placeholders.written(time) if time else None for time in (known.now, known.slot, known.last_success)]
     return replace(carried, page=json.dumps([_mark(job), place.value, trail.cursor, times, known.cursor]))
+
+
+def _asked(job: Job, known: Known) -> str:
+    """Return what ``{last_success}`` is once all that was asked for has come: the time before the first request.
+
+    What the server has added since then may be missing. Jobs that do not ask for it have nothing to keep.
+    """
+    return placeholders.written(known.now) if "last_success" in placeholders.used(job) else ""
 
 
 def _first_new(before: Sequence[str], seen: Sequence[str]) -> str:
@@ -332,9 +345,7 @@ def _first_new(before: Sequence[str], seen: Sequence[str]) -> str:
 
 def _mark(job: Job) -> str:
     """Return what changes with the meaning of a page's place: the definition of the job, without its limits."""
-    assert job.pages is not None
-    walk = job.pages.model_dump(mode="json", exclude={"max", "max_bytes"})
-    text = json.dumps([job.mark(), walk, job.model_dump(mode="json", include={"json_body", "form", "body", "cursor"})])
+    text = json.dumps([job.mark(), job.model_dump(mode="json", include={"cursor"})])
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 

@@ -61,12 +61,14 @@ class Carried:
     """What one Run leaves to the next; kept together with its result.
 
     ``page`` is where a walk through pages goes on, empty if it came to its end; ``seen`` are the digests of the
-    records that have been delivered, the newest last.
+    records that have been delivered, the newest last. ``asked`` is when the server was first asked for what has come
+    whole, kept for jobs whose next question is about what is newer.
     """
 
     cursor: str = ""
     page: str = ""
     seen: tuple[str, ...] = ()
+    asked: str = ""
 
 
 @dataclass(frozen=True, slots=True)

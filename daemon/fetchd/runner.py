@@ -240,10 +240,11 @@ class Runner:
             async for fetched in results:
                 count += 1
                 fetched = replace(fetched, validators=replace(fetched.validators, mark=mark))
-                # A HEAD has no content that could be the same, and what a POST brings back is told each time.
-                new = fetched.delivered and (
-                    count > 1 or job.method != "GET" or fetched.body.sha256 != last.sha256 or each_page
-                )
+                # A HEAD has no content that could be the same, and what a POST brings back is told each time. Where the
+                # cursor moved, it is two questions that have the same answer.
+                moved = fetched.carried is not None and fetched.carried.cursor != carried.cursor
+                alike = fetched.body.sha256 == last.sha256 and not (count > 1 or each_page or moved)
+                new = fetched.delivered and (job.method != "GET" or not alike)
                 if not new and fetched.validators == last.validators and fetched.carried in (None, carried):
                     fetched.body.close()
                     continue

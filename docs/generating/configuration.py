@@ -79,7 +79,7 @@ In `url`, `params`, `form`, `json` and `body`, a text in braces stands for somet
 | `{cursor}` | what the last Run left, as [`cursor`](#cursor) says |
 | `{now}` | the time at which the Run begins |
 | `{slot}` | the time at which it was due |
-| `{last_success}` | the end of the last Run that succeeded; 1970 if none did |
+| `{last_success}` | when the last success was asked for, or the first page of it; 1970 if there was none |
 
 Times may have an offset and a format: `{last_success-5m}`, `{slot:%Y-%m-%d}`, `{now:unix}`, `{now:unix_ms}`. Without a
 format they are RFC 3339 in UTC. `{{now}}` stands for the text `{now}` itself. Other braces stay as they are.

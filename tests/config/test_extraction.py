@@ -12,12 +12,33 @@ from tests.extract.made import job
 
 JOB = '[jobs.a]\nurl = "https://h.example/"\n'
 RECORDS = 'goes with records only: write split, or parse = "csv" or "feed"'
+NO_QUERY = "not a JMESPath expression:"
 HOOK = 'sinks = [{ kind = "webhook", url = "http://h/", batch = 2 }]\n'
 
 
 @pytest.mark.parametrize(
     ("text", "finding"),
     [
+        (
+            'extract = "a[?b==1]"\n',
+            (
+                f'3: jobs.a.extract: {NO_QUERY} invalid token: Parse error at column 6, token "1" (NUMBER); '
+                "a number stands in backquotes, as `1`"
+            ),
+        ),
+        (
+            'extract = "a["\n',
+            (
+                f"3: jobs.a.extract: {NO_QUERY} Invalid jmespath expression: Incomplete expression; "
+                'write one such as "data.items[*]"'
+            ),
+        ),
+        (f'extract = "{"!" * 100}a"\n', "3: jobs.a.extract: an expression has at most 100 levels"),
+        (f'extract = "{"[" * 5000}"\n', "3: jobs.a.extract: an expression has at most 100 levels"),
+        ('extract = "a.lenght(@)"\n', "3: jobs.a.extract: JMESPath has no function lenght(); did you mean length()?"),
+        ('split = "a | [?x(@)]"\n', "3: jobs.a.split: JMESPath has no function x()"),
+        ('extract = "{n: length(@, b)}"\n', "3: jobs.a.extract: length() takes 1 argument, not 2"),
+        ('extract = "merge()"\n', "3: jobs.a.extract: merge() takes 1 argument or more, not 0"),
         ('delimiter = ";"\n', '3: jobs.a.delimiter: goes with parse = "csv" only'),
         (
             'parse = "csv"\ndelimiter = "\\""\n',

@@ -69,6 +69,8 @@ def test_the_charset_is_found(declared: str, content: bytes, text: str) -> None:
         (b'a,b\n1,2\n"s3cret', "", "the body is not CSV: line 3: unexpected end of data"),
         (b'a\n"s3cret"x\n', "", "the body is not CSV: line 2: ',' expected after '\"'"),
         (b"a,b\n1,2\n1,2,s3cret\n", "", "the body is not CSV: line 3 has more fields than the first one"),
+        (b"\n<!DOCTYPE html><title>Log in</title>", "", "the body is not CSV: it is a page of HTML, or XML"),
+        (b'<?xml version="1.0"?>\n<error/>', "text/csv", "the body is not CSV: it is a page of HTML, or XML"),
         (b"a," * 10_001, "", "the table has more than 10000 columns"),
     ],
 )

@@ -7,6 +7,8 @@ from typing import Any, Final
 
 import pytest
 
+from fetchd.imports import Choices, Surroundings, from_crontab
+from fetchd.secret import Secret
 from tests.imports.lines import crontab, jobs_of, only
 
 URL: Final = "https://example.org/x"
@@ -119,9 +121,35 @@ def test_lines_that_are_left(line: str) -> None:
 
 def test_users_of_a_system_crontab(tmp_path: Path) -> None:
     """The word before the command is a user there, and the daemon has but one."""
-    found = crontab(f"0 1 * * * www-data curl {URL}\n@daily root curl {URL}/2\n", system=True)
-    assert [job.cron for job in jobs_of(found, tmp_path)] == ["0 1 * * *", "0 0 * * *"]
+    text = f"0 1 * * * www-data curl {URL}\n@daily root curl {URL}/2\n17 *\t* * *\troot\tcurl {URL}/3\n@daily root"
+    found = crontab(text, system=True)
+    assert [job.cron for job in jobs_of(found, tmp_path)] == ["0 1 * * *", "0 0 * * *", "17 * * * *"]
     assert "cron ran it as www-data" in found.text
+    assert found.text.count("cron ran it as root") == 2
+    assert "there is no command after its times.\n#     @daily root\n" in found.text
+
+
+def test_tabs_within_a_command_stay(tmp_path: Path) -> None:
+    """Between words they are spaces, in what is sent they are tabs."""
+    assert only(crontab(f"@daily\tcurl -d 'a\tb' {URL}"), tmp_path).body == Secret("a\tb")
+
+
+def test_a_user_that_may_be_one() -> None:
+    """A copy of /etc/crontab under another name is no riddle; nor does every other word lead to that advice."""
+    assert "if root is a user, say --system" in crontab(f"17 *\t* * *\troot\tcurl {URL}").text
+    assert f"no fetch with curl or wget; if root is a user, say --system.\n#     0 1 * * * root curl {URL}" in (
+        crontab(f"0 1 * * * root curl {URL}").text
+    )
+    assert "--system" not in crontab(f"0 1 * * * /srv/get curl {URL}\n0 1 * * * root run curl").text
+
+
+def test_variables_of_a_crontab_may_be_secrets(tmp_path: Path) -> None:
+    """A variable in a crontab is its own documentation: with variables in the place of secrets it stays one."""
+    text = f'API_TOKEN=t0p\nTEAM=blue\n0 1 * * * curl -H "Authorization: Bearer $API_TOKEN" "{URL}?team=$TEAM"'
+    found = from_crontab(text, Surroundings(), Choices(secrets="env"))
+    [job] = jobs_of(found, tmp_path, {"HOME": "/", "API_TOKEN": "x"})
+    assert "t0p" not in found.text
+    assert job.url == Secret(f"{URL}?team=blue")
 
 
 def test_the_zone_of_the_machine(tmp_path: Path) -> None:
@@ -145,6 +173,7 @@ def test_the_zone_of_the_machine(tmp_path: Path) -> None:
         "cd /tmp; CURL",
         "test -x /usr/bin/curl && CURL",
         "set -e; CURL",
+        "$ CURL",
     ],
 )
 def test_wrappers(wrapped: str, tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_options_that_are_keys(options: str, keys: dict[str, Any], tmp_path: Pat
         ("-o rates.json", "rates.json is in the folder out"),
         ("--retry 99", "--retry: 10 is the most here"),
         ("-m 3600", "the deadline would be 1h, but a run ends before the next"),
-        ("-u me", "set the variable that stands for it"),
+        ("-u me", "set API_EXAMPLE_V1_RATES_PASSWORD to it"),
         ("-H 'Expect: 100-continue' -d a", "the header Expect is not sent"),
         ("-H 'Host: a' -H 'Host: b'", "of several Host headers curl sends the first"),
     ],
@@ -155,6 +155,7 @@ def test_a_variable_may_hold_options() -> None:
 @pytest.mark.parametrize(
     ("line", "comment"),
     [
+        (f"curl -u $CREDENTIALS {URL}", "${CREDENTIALS} must not hold the password too: part them at the colon"),
         (f"curl {URL}?a=1&b=2", "the shell ends the command at &: b is no part of its URL without quotes"),
         (f"curl --cacert ca.pem {URL}", "the file ca.pem cannot be read"),
         (f"wget --user me --password x {URL}", "once the server asks for it, fetchd at once"),
@@ -176,19 +177,24 @@ def test_variables_are_read_from_the_environment() -> None:
 SECRETS = (
     "curl -u me:pa55word -H 'X-Api-Key: k3y-text' -d 'token=f0rm-text&a=b' -x http://u:pr0xy-text@p:1 "
     "'https://h.test/x?api_key=qu3ry-text'; curl https://hooks.slack.com/services/T0/B0/h00k-text; "
-    "curl -H 'Authorization: Bearer b3arer-text' https://h.test; curl https://u:us3r-text@h.test"
+    "curl -H 'Authorization: Bearer b3arer-text' https://h.test; curl https://u:us3r-text@h.test; "
+    """curl --json '{"user":"me","password":"js0n-text"}' https://h.test; """
+    """curl -d '<pass>xm1-text</pass>' -H 'Content-Type: text/xml' https://h.test; """
+    """curl -d 'a=%7B%22token%22%3A%22n3sted-text%22%7D' https://h.test"""
 )
 TEXTS = ["pa55word", "k3y-text", "f0rm-text", "pr0xy-text", "qu3ry-text", "h00k-text", "b3arer-text", "us3r-text"]
+TEXTS += ["js0n-text", "xm1-text", "n3sted-text"]
 
 
 def test_secrets_stay_where_they_are(tmp_path: Path) -> None:
     """By default nothing is lost: each stands in its job, with a word on where it belongs, and nowhere else."""
     found = command(SECRETS)
-    assert len(jobs_of(found, tmp_path)) == 4
+    assert len(jobs_of(found, tmp_path)) == 7
     for text in TEXTS:
         assert found.text.count(text) == 1, text
         assert not [line for line in found.text.splitlines() if line.startswith("#") and text in line]
     assert "X-Api-Key is a secret: better set H_X_API_KEY" in found.text
+    assert "json holds a secret: better set H_4_BODY to all of it" in found.text
 
 
 def test_secrets_are_not_printed_on_demand(tmp_path: Path) -> None:
@@ -199,13 +205,36 @@ def test_secrets_are_not_printed_on_demand(tmp_path: Path) -> None:
     assert len(names) == len(TEXTS)
     assert all(f"# set {name} to " in found.text for name in names)
     stand_ins = {name: "http://in.test:1/" if name.endswith(("URL", "PROXY")) else "x" for name in names}
-    assert len(jobs_of(found, tmp_path, {"HOME": "/", **stand_ins})) == 4
+    assert len(jobs_of(found, tmp_path, {"HOME": "/", **stand_ins})) == 7
+
+
+def test_what_is_assigned_to_a_secret_is_not_printed_on_demand(tmp_path: Path) -> None:
+    """By a command before, before a pipe, or with the rest of a body; what has another name is no secret."""
+    line = (
+        """TOKEN=t0ken-text; TEAM=blue; PGPASSWORD=pg-text curl -H "X-Own: $TOKEN" "https://h.test/?t=$TEAM" | psql; """
+        """curl -d "{\\"password\\":\\"b0dy-text\\",\\"team\\":\\"$TEAM$TOKEN\\"}" """
+        """"https://h.test/?sig=qu3ry-text&t=$TOKEN" """
+    )
+    found = command(line, secrets="env")
+    assert not [text for text in ("t0ken", "pg-text", "b0dy", "qu3ry") if text in found.text]
+    assert 'X-Own = { env = "TOKEN" }' in found.text
+    assert "https://h.test/?t=blue" in found.text
+    assert "t0ken-text" in command(line).text
 
 
 def test_a_monitor_that_is_told_afterwards(tmp_path: Path) -> None:
     """`&& curl https://hc-ping.com/…` is what ping is for."""
     job = only(command(f"curl -fsS {URL} >/dev/null && curl -m 10 https://hc-ping.com/some-uuid"), tmp_path)
     assert job.ping == Secret("https://hc-ping.com/some-uuid")
+
+
+def test_a_monitor_is_not_told_of_what_does_not_run() -> None:
+    """Told each day that a backup was made, it would never say that there is none."""
+    ping = "curl https://hc-ping.com/some-uuid"
+    assert command(ping).jobs == 1
+    found = command(f"{ping}/start; /srv/backup.sh; {ping}")
+    assert (found.jobs, found.left) == (0, 3)
+    assert found.text.count("NOT USABLE AS IT IS: it tells a monitor") == 2
 
 
 def test_names_hold_no_secrets(tmp_path: Path) -> None:

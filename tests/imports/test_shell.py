@@ -104,6 +104,7 @@ def test_what_only_a_shell_can_tell(line: str, doubt: str) -> None:
 SCRIPTS = [
     *("a 'b", 'a "b', "a $(b", "a `b", "$'x", "a | ", "| a", "a >"),
     *("for x in a; do b; done", "if a; then b; fi", "f() { a; }", "(a)", "a <(b)", "a <<EOF\nx\nEOF"),
+    *("a ^\r\n -b", "a ^ \n b"),
     *("a\0b", "a\udcff", f"a {marked('X')}"),
 ]
 

@@ -61,6 +61,12 @@ def test_nothing_to_import() -> None:
     assert "# Not imported: no fetch with curl or wget." in result.stdout
 
 
+def test_no_command_at_all() -> None:
+    """A preamble alone says nothing."""
+    result = run("curl", "curl")
+    assert (result.exit_code, result.stderr) == (1, "there is no command to import\n")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

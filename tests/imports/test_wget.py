@@ -68,6 +68,7 @@ def _compared(request: Request, row: str) -> Request:
         ("--no-check-certificate -4", {"tls.verify": False, "ip": "ipv4"}),
         ("-e robots=off -nv -nd -c", {"redirects": 20}),
         ("--spider", {"method": "HEAD", "sinks": ()}),
+        ("--save-cookies=f --keep-session-cookies", {"redirects": 20}),
     ],
 )
 def test_options_that_are_keys(options: str, keys: dict[str, Any], tmp_path: Path) -> None:
@@ -78,6 +79,22 @@ def test_options_that_are_keys(options: str, keys: dict[str, Any], tmp_path: Pat
         for part in key.split("."):
             value = value[int(part)] if part.isdigit() else getattr(value, part)
         assert value == expected, key
+
+
+@pytest.mark.skipif(shutil.which("wget") is None, reason="needs the Debian package wget")
+@pytest.mark.parametrize("path", ["x.csv?a=b&c=d%2Fe", "?a=1/2", "a%20b/c%C5%99%2F.txt", "plain/", "t%09b"])
+async def test_files_are_called_as_wget_calls_them(path: str, tmp_path: Path) -> None:
+    """Whatever reads the file goes on to find it."""
+    async with recording(tmp_path) as recorder:
+        folder = tmp_path / "files"
+        folder.mkdir()
+        line = f"wget -q '{recorder.url}/{path}'"
+        process = await asyncio.create_subprocess_exec(
+            *("sh", "-c", line), cwd=folder, env={"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"}, stdout=DEVNULL
+        )
+        assert await process.wait() == 0
+    [made] = folder.iterdir()
+    assert only(command(line), tmp_path).sinks[0].path == made.name  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("options", ["-r", "-m", "-i list", "--load-cookies=f", "--bogus", "-p", "-e use_proxy=on"])

@@ -100,14 +100,18 @@ async def test_a_record_is_a_row(shared: Resources) -> None:
 
 @pytest.mark.parametrize("padding", [0, IN_THREAD])
 async def test_values_are_what_sqlite_can_hold(shared: Resources, padding: int) -> None:
-    """What it has no type for is JSON or text; true is 1, as SQLite's own JSON functions have it."""
-    values = ["x", 1, 1.5, None, True, [1, "\u010d"], {"a": 1}, 2**63, -(2**63), "0'; DROP TABLE offers; --"]
+    """What it has no type for is JSON or text; true is 1, as SQLite's own JSON functions have it.
+
+    Half of a surrogate pair, which JSON can hold, is no reason to try the same rows for ever.
+    """
+    values = ["x", 1, 1.5, None, True, [1, "\u010d"], {"a": 1}, 2**63, -(2**63), "0'; DROP TABLE offers; --", "a\ud800"]
     given = records({"v": values, "padding": "x" * padding})
     columns = {f"c{number}": f"v[{number}]" for number in range(len(values))}
     [row] = await deliver(shared, given, columns=columns)
     assert [row[name] for name in columns] == [
         *("x", 1, 1.5, None, 1, '[1,"\u010d"]', '{"a":1}', str(2**63), -(2**63)),
         "0'; DROP TABLE offers; --",
+        "a?",
     ]
 
 

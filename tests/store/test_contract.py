@@ -289,7 +289,7 @@ async def test_closing_twice_is_harmless(opened: Open) -> None:
 
 async def test_what_runs_carry_is_kept_with_the_result(opened: Open) -> None:
     """The next Run goes on from where the last kept result ended; one that carries nothing changes nothing."""
-    carried = Carried("17", "https://upstream.test/?page=2", ("a1", "b2"))
+    carried = Carried("17", "https://upstream.test/?page=2", ("a1", "b2"), "2026-03-01T12:30:00Z")
     async with opened() as store:
         await committed(store, 1, carried=carried)
         await committed(store, 2)

@@ -23,7 +23,7 @@ _secrets = click.option(
     type=click.Choice(["inline", "env"]),
     default="inline",
     show_default=True,
-    help="Keep secrets where they are, or print variables in their place; what is not imported is shown as it is.",
+    help="Keep secrets where they are, or print variables in their place; pipes and lines left over stay as they are.",
 )
 
 
@@ -98,6 +98,8 @@ def _show(found: Imported) -> int:
     click.echo(found.text, nl=False)
     if found.left:
         click.echo(f"{found.jobs} imported; {found.left} not, as the comments say", err=True)
+    elif not found.jobs:
+        click.echo("there is no command to import", err=True)
     return 0 if found.jobs else EXIT_FAILED
 
 

@@ -71,6 +71,8 @@ def _records(table: Table) -> Iterator[Any]:
 def _cell(value: Any, most: int) -> Cell:
     if isinstance(value, int):
         return int(value) if value in _INT64 else str(value)
-    if value is None or isinstance(value, str | float):
+    if isinstance(value, str):  # JSON can hold half of a surrogate pair, SQLite cannot
+        return value if value.isascii() else value.encode("utf-8", "replace").decode()
+    if value is None or isinstance(value, float):
         return value
     return written(value, most, "a cell").decode()

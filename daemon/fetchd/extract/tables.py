@@ -21,6 +21,8 @@ _CHARSETS: Final = re.compile(
     re.IGNORECASE,
 )
 """What an upstream may name: the codecs that Python finds by name are more than character sets."""
+_PAGE: Final = re.compile(r"\s*<(?:!doctype|html|\?xml)\b", re.IGNORECASE)
+"""How no table begins: servers answer with a page where one has to log in, or where they are down."""
 _MARKS: Final = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
 
@@ -31,6 +33,8 @@ def rows(content: bytes, content_type: str, delimiter: str, steps: Steps) -> Ite
         FetchError: it is not CSV, or in no character set that can be told.
     """
     text = decoded(content, content_type)
+    if _PAGE.match(text):
+        raise failure("the body is not CSV: it is a page of HTML, or XML")
     limit = csv.field_size_limit(max(len(text), 1))
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:

@@ -149,7 +149,9 @@ class Walk:
         if kind is None:
             raise refused(f"page {self.count} has no list: its body is empty")
         where = f"items, {self._pages.items}," if self._pages.items else "it has no items, and its body"
-        raise refused(f'page {self.count} has no list: {where} is a {kind}; write where the list is, as items = "data"')
+        raise refused(
+            f'page {self.count} has no list: {where} is of the type {kind}; write where it is: items = "data"'
+        )
 
 
 def as_text(value: Any) -> str:

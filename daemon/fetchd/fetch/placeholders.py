@@ -72,6 +72,11 @@ def names(text: str) -> set[str]:
     return {match["name"] for match in _PLACEHOLDER.finditer(text) if not match["literal"]}
 
 
+def used(job: Job) -> set[str]:
+    """Return which placeholders ``job`` holds."""
+    return {name for _, text in texts(job) if "{" in text for name in names(text)}
+
+
 def around(text: str) -> list[str]:
     """Return what ``text`` holds besides its placeholders; all of it where there are none."""
     pieces, end = [], 0

@@ -8,7 +8,7 @@ accepts. What cannot be said in a job is a comment; where the request would be a
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fetchd.imports.commands import Found, read, read_arguments
 from fetchd.imports.crontab import Crontab
@@ -32,6 +32,7 @@ class Choices:
 
 def from_command(command: str | Sequence[str], surroundings: Surroundings, choices: Choices) -> Imported:
     """Return the jobs of a command line, or of curl's arguments as a shell has read them."""
+    surroundings = replace(surroundings, hides=choices.secrets == "env")
     found = read(command, surroundings) if isinstance(command, str) else read_arguments(command, surroundings)
     when = When({"interval": format_duration(choices.interval)}, choices.interval)
     return imported(_entries(((one, when) for one in found), choices), [])
@@ -49,7 +50,7 @@ def from_crontab(
         timezone: the one that cron runs in.
         system: whether a user stands before each command, as in /etc/crontab.
     """
-    crontab = Crontab(surroundings, timezone, system)
+    crontab = Crontab(replace(surroundings, hides=choices.secrets == "env"), timezone, system)
     lines = [(line.found, line.when) for line in crontab.lines(text)]
     return imported(_entries(lines, choices), crontab.remarks)
 

@@ -41,6 +41,10 @@ def read(line: str, surroundings: Surroundings, depth: int = 0) -> list[Found]:
     reader = _Reader(surroundings, depth)
     for pipeline in found:
         reader.take(pipeline)
+    if any(isinstance(one, Leftover) for one in reader.found):
+        for one in reader.found:
+            if isinstance(one, Wanted) and host_of(one.url) in _PINGED:
+                one.block("it tells a monitor that what stands beside it has run, and that is not imported")
     return reader.found
 
 
@@ -109,7 +113,7 @@ class _Reader:
             command, rest = pipeline.commands[1], ""
         words, doubts = self._words(command)
         begun = started(words)
-        surroundings = replace(surroundings, known={**surroundings.known, **begun.known})
+        surroundings = surroundings.knowing(begun.known)
         made = self._made(begun, surroundings)
         if made is None:
             return None
@@ -169,7 +173,7 @@ class _Reader:
         pairs = {match[1]: match[2] for match in assigned if match}
         if len(pairs) < len(assigned) or not assigned:
             return False
-        self.surroundings = replace(self.surroundings, known={**self.surroundings.known, **pairs})
+        self.surroundings = self.surroundings.knowing(pairs)
         return True
 
 

@@ -17,6 +17,7 @@ from fetchd.units import parse_duration
 
 _VARIABLE: Final = re.compile(r"\s*(?:'([^']+)'|\"([^\"]+)\"|([A-Za-z_][A-Za-z0-9_]*))\s*=\s*(.*?)\s*")
 _FIELD: Final = re.compile(r"[0-9*][0-9*/,~-]*|[A-Za-z]{3}(?:[-,/][A-Za-z0-9*]+)*|[0-9*][A-Za-z0-9*/,~-]*")
+_USER: Final = re.compile(r"[a-z_][a-z0-9_.-]*")
 _NICKNAMES: Final = {
     "@annually": "0 0 1 1 *",
     "@yearly": "0 0 1 1 *",
@@ -71,8 +72,7 @@ class Crontab:
         elif name in {"MAILTO", "MAILFROM"}:
             self._remark(f"{name}: who is told of failures is said by [notifiers]")
             return
-        known = {key: kept for key, kept in self.surroundings.known.items() if key != name}
-        self.surroundings = replace(self.surroundings, known={**known, name: value})
+        self.surroundings = self.surroundings.knowing({name: value})
 
     def _zone(self, name: str, value: str) -> None:
         try:
@@ -92,7 +92,7 @@ class Crontab:
         times, rest = _times(line.removeprefix("-"))
         user = ""
         if self.system and times:
-            user, _, rest = rest.partition(" ") if " " in rest else (rest, "", "")
+            user, rest = _first_word(rest)
         problem = _unlike(times, rest)
         when = None if problem else self._when(times)
         if problem or when is None:
@@ -103,7 +103,7 @@ class Crontab:
         wanted = [one for one in found if isinstance(one, Wanted)]
         if not wanted:
             why = next((one.why for one in found if isinstance(one, Leftover)), NO_FETCH)
-            yield Line(Leftover(line, why))
+            yield Line(Leftover(line, why + self._perhaps_user(command)))
             return
         for one in found:
             if isinstance(one, Wanted):
@@ -111,6 +111,14 @@ class Crontab:
                 yield Line(one, when)
             else:
                 wanted[0].note(f"not imported from the same line, {one.why}: {one.text}")
+
+    def _perhaps_user(self, command: str) -> str:
+        """Return what else may be meant where a fetch follows the first word."""
+        user, rest = _first_word(command)
+        fetches = _USER.fullmatch(user) and any(
+            isinstance(one, Wanted) and one.url for one in read(rest, self.surroundings)
+        )
+        return f"; if {user} is a user, say --system" if fetches and not self.system else ""
 
     def _noted(self, wanted: Wanted, number: int, times: str, user: str) -> None:
         wanted.notes.insert(0, f"from line {number}")
@@ -140,10 +148,16 @@ def _times(line: str) -> tuple[str, str]:
         parts = line.split(None, 2)
         return " ".join(parts[:2]), parts[2] if len(parts) > 2 else ""
     if line.startswith("@"):
-        nickname, _, rest = line.replace("\t", " ").partition(" ")
+        nickname, rest = _first_word(line)
         return _NICKNAMES.get(nickname, ""), rest
     parts = line.split(None, 5)
     return " ".join(parts[:5]), parts[5] if len(parts) > 5 else ""
+
+
+def _first_word(text: str) -> tuple[str, str]:
+    """Return the first word of ``text``, and what stands behind it: Debian's own crontab has tabs between them."""
+    user, *rest = text.split(None, 1) or [""]
+    return user, "".join(rest)
 
 
 def _unlike(times: str, rest: str) -> str:

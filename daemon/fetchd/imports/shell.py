@@ -87,7 +87,10 @@ def pipelines(text: str) -> list[Pipeline]:
     text = text.replace("\r\n", "\n")
     if _NOT_IN_TEXT.search(text):
         raise ShellError("control characters")
-    return list(_Grammar(text, list(_Lexer(text).tokens())).lists())
+    found = list(_Grammar(text, list(_Lexer(text).tokens())).lists())
+    if any(command.words and command.words[-1].text == "^" for pipeline in found for command in pipeline.commands):
+        raise ShellError('lines that end with "^", as cmd.exe has them: copy the command as bash has it')
+    return found
 
 
 class _Grammar:

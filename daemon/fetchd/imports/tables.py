@@ -27,6 +27,8 @@ _HOOKS: Final = re.compile(
     r"https?://(?:hooks\.slack\.com/|(?:ptb\.|canary\.)?discord(?:app)?\.com/api/webhooks/|api\.telegram\.org/bot|"
     r"[^/]*\.webhook\.office\.com/|hc-ping\.com/|outlook\.office\.com/webhook/)"
 )
+_NAMED: Final = re.compile(r"""([\w.-]+)["']?\s*[=:>]\s*["']?[^\s"',}<&]""")
+"""A name with something behind it, in JSON, XML, forms and the like."""
 _NOT_IN_NAMES: Final = re.compile(r"[^A-Z0-9]+")
 
 
@@ -61,12 +63,24 @@ class _Texts:
         """Return what stands for ``text``, which nobody should see."""
         if OPEN in text or not text:
             return self.plain(key, text)
-        name = self._name(key)
         if self.secrets == "env":
-            self.wanted.note(f"set {name} to the {key} that the command holds")
-            return {"env": name}
+            return self.elsewhere(key)
+        name = self._name(key)
         self.wanted.note(f'{key} is a secret: better set {name}, and write {{ env = "{name}" }} in its place')
         return text
+
+    def elsewhere(self, key: str) -> Any:
+        """Return where the ``key`` is read from, which is not printed."""
+        name = self._name(key)
+        self.wanted.note(f"set {name} to the {key} that the command holds")
+        return {"env": name}
+
+    def holds(self, key: str) -> None:
+        """Say that a secret is among what stands at ``key``, and what to write instead."""
+        name = self._name("body")
+        more = ", with the header Content-Type" if key == "json" else ""
+        better = f'write body = {{ env = "{name}" }} in its place{more}'
+        self.wanted.note(f"{key} holds a secret: better set {name} to all of it, and {better}")
 
     def _name(self, key: str) -> str:
         bare = _NOT_IN_NAMES.sub("_", f"{self.job}_{key}".upper()).strip("_")
@@ -100,16 +114,15 @@ def table(wanted: Wanted, name: str, when: When, secrets: Secrets = "inline") ->
 
 def _url(wanted: Wanted, texts: _Texts) -> Any:
     url = wanted.url
-    if OPEN in url:
-        return texts.plain("url", url)
     try:
         pairs = parse_qsl(urlsplit(url).query)
     except ValueError:
         pairs = []
+    secret = any(value and not whole(value) and is_sensitive(name) for name, value in pairs)
+    if OPEN in url:
+        return texts.elsewhere("url") if secret and texts.secrets == "env" else texts.plain("url", url)
     url = escaped(url)
-    if _HOOKS.match(url) or any(value and is_sensitive(name) for name, value in pairs):
-        return texts.secret("url", url)
-    return url
+    return texts.secret("url", url) if secret or _HOOKS.match(url) else url
 
 
 def _headers(wanted: Wanted) -> dict[str, tuple[str, str]]:
@@ -147,8 +160,10 @@ def _auth(wanted: Wanted, headers: dict[str, tuple[str, str]], texts: _Texts) ->
         return {"kind": kind, "token": texts.secret("token", wanted.auth["token"])}
     username, password = texts.plain("username", wanted.auth["username"]), wanted.auth["password"]
     if "asks" in wanted.auth:
-        wanted.note("the command asks for the password: set the variable that stands for it")
         given: Any = {"env": texts._name("password")}
+        wanted.note(f"the command asks for the password: set {given['env']} to it")
+        if OPEN in wanted.auth["username"]:
+            wanted.note(f"{shown(wanted.auth['username'])} must not hold the password too: part them at the colon")
     else:
         given = texts.secret("password", password)
     return {"kind": kind, "username": username, "password": given}
@@ -166,15 +181,27 @@ def _body(wanted: Wanted, texts: _Texts) -> dict[str, Any]:
         if OPEN in text:
             wanted.note("a variable in the form is percent-encoded; curl sends it as it is")
         return {"form": {name: _field(name, value, texts) for name, value in form.items()}}
+    secret = _holds_secret(text)
+    if secret and texts.secrets == "env":
+        return {"body": texts.elsewhere("body")}
     if media == "application/json" and (document := _document(text)) is not None:
+        if secret:
+            texts.holds("json")
         return {"json": document}
+    if secret and OPEN not in text:
+        texts.holds("body")
     return {"body": escaped(text) if OPEN not in text else texts.plain("body", text)}
 
 
 def _field(name: str, value: str, texts: _Texts) -> Any:
     if OPEN in value:
         return texts.plain(name, value)
-    return texts.secret(name, escaped(value)) if is_sensitive(name) else escaped(value)
+    secret = is_sensitive(name) or _holds_secret(value)
+    return texts.secret(name, escaped(value)) if secret else escaped(value)
+
+
+def _holds_secret(text: str) -> bool:
+    return any(is_sensitive(name) for name in _NAMED.findall(text))
 
 
 def _form(text: str) -> dict[str, str] | None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+from fetchd.secret import is_sensitive
 
 
 def _nothing_there(name: str) -> bytes:
@@ -17,7 +19,7 @@ class Surroundings:
 
     ``folder`` is where the files that it reads start from, and ``out`` those that it writes, where that is known;
     ``known`` are variables with their values; ``read`` reads the files that a command sends, and raises OSError for
-    one that cannot be read.
+    one that cannot be read. With ``hides``, nothing that is called a secret is known, so that none is printed.
     """
 
     folder: str | None = None
@@ -26,6 +28,13 @@ class Surroundings:
     read: Callable[[str], bytes] = _nothing_there
     stdin: str | None = None
     shell: str = "sh"
+    hides: bool = False
+
+    def knowing(self, more: Mapping[str, str]) -> Surroundings:
+        """Return them with further variables; those that are hidden stay variables."""
+        kept = {name: value for name, value in self.known.items() if name not in more}
+        shown = {name: value for name, value in more.items() if not (self.hides and is_sensitive(name))}
+        return replace(self, known={**kept, **shown})
 
 
 @dataclass(slots=True)

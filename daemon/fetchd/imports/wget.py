@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Final
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from fetchd.imports.addresses import address
 from fetchd.imports.curl import FORM, file_path, proxy_of, seconds, take_header, whole_number
@@ -50,6 +51,7 @@ _NOTED: Final = {
     "force-directories": "no folders are made for hosts",
     "https-only": "http is followed as well, but not from https",
     "limit-rate": "the speed is not limited",
+    "keep-session-cookies": "cookies are not kept from run to run",
     "no-clobber": "a file is replaced by the next result",
     "pinnedpubkey": "the key is not pinned; tls.fingerprint takes the SHA-256 of the certificate",
     "save-cookies": "cookies are not kept from run to run",
@@ -59,7 +61,8 @@ _NOTED: Final = {
     "trust-server-names": "a file is called as the URL says",
     "wait": "the schedule says when, and min_spacing in [hosts] how far apart",
 }
-_LONG: Final = {"no-check-certificate", *_USED, *_NO_EFFECT, *_NOTED, *_WITH_VALUE}
+_LONG: Final = {"no-check-certificate", *_USED, *_NO_EFFECT, *_NOTED, *_WITH_VALUE, *_SHORT.values()}
+_NOT_IN_FILES: Final = re.compile("[/\x00-\x1f\x7f-\x9f]")
 
 
 def wanted_by_wget(arguments: Sequence[str], surroundings: Surroundings) -> list[Wanted]:
@@ -227,5 +230,12 @@ def _output(said: Said, surroundings: Surroundings, wanted: Wanted, *, alone: bo
         wanted.block("-O with several URLs puts their answers together in one file")
         return
     folder = said.last("directory-prefix")
-    file = document if document is not None else remote_name(wanted.url) or "index.html"
+    file = document if document is not None else _named_by(wanted.url)
     file_sink(f"{folder.rstrip('/')}/{file}" if folder and document is None else file, surroundings, wanted)
+
+
+def _named_by(url: str) -> str:
+    """Return the name that wget gives a file: decoded but for what files cannot be called, and with the query."""
+    query = "".join(url.partition("?")[1:])
+    name = unquote(f"{remote_name(url) or 'index.html'}{query}")
+    return _NOT_IN_FILES.sub(lambda match: quote(match[0], safe=""), name)

@@ -101,6 +101,7 @@ def _shell(found: Started) -> None:
 
 
 _WRAPPERS: Final[dict[str, Callable[[Started], None]]] = {
+    "$": _plain(),  # the prompt, as documents have it
     "builtin": _plain(),
     "chronic": _plain(),
     "command": _plain(),

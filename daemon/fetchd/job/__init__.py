@@ -165,8 +165,11 @@ class Job(Policy):
         return public_url(self.url.reveal()) if self.url else str(self.collect)
 
     def mark(self) -> str:
-        """Return what changes with what is fetched and with where it goes; of secrets, only those in the file count."""
-        shown = self.model_dump(mode="json", include=_MARKED)
+        """Return what changes with what is fetched and with where it goes, but for caps on how much at once.
+
+        Of secrets, only those in the file count.
+        """
+        shown = self.model_dump(mode="json", include=_MARKED, exclude={"pages": {"max", "max_bytes"}})
         address = self.url.reveal() if self.url and self.url.origin == INLINE else self.source
         given = {**self.params, **self.headers, **(self.form or {}), **({"body": self.body} if self.body else {})}
         values = {name: value.reveal() for name, value in given.items() if value.origin == INLINE}

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Iterator
+from difflib import get_close_matches
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
 from fetchd.job.values import Frozen
 from fetchd.units import Size
+
+DEEPEST: Final = 100
+"""Levels of an expression: pipes, brackets, arguments and the like within one another."""
 
 
 def _query(text: str) -> str:
@@ -15,11 +20,50 @@ def _query(text: str) -> str:
     from jmespath.exceptions import JMESPathError
 
     try:
-        jmespath.compile(text)
+        called = list(_calls(jmespath.compile(text).parsed))
     except JMESPathError as error:
-        problem = " ".join(str(error).split())
-        raise ValueError(f'not a JMESPath expression: {problem}; write one such as "data.items[*]"') from None
+        problem = str(error).splitlines()[0].removesuffix(":").removesuffix(", for expression")
+        remedy = (
+            "a number stands in backquotes, as `1`" if "(NUMBER)" in problem else 'write one such as "data.items[*]"'
+        )
+        raise ValueError(f"not a JMESPath expression: {problem}; {remedy}") from None
+    except RecursionError:
+        raise ValueError(f"an expression has at most {DEEPEST} levels") from None
+    for name, arguments in called:
+        _check_call(name, arguments)
     return text
+
+
+def _calls(node: Any) -> Iterator[tuple[str, int]]:
+    """Yield the functions that an expression calls, with how many arguments each is given.
+
+    Raises:
+        RecursionError: whoever follows it would go deeper than is good.
+    """
+    rest = [(node, 1)]
+    while rest:
+        part, depth = rest.pop()
+        if depth > DEEPEST:
+            raise RecursionError
+        if isinstance(part, dict):
+            rest += [(child, depth + 1) for child in part["children"]]
+            if part["type"] == "function_expression":
+                yield part["value"], len(part["children"])
+
+
+def _check_call(name: str, arguments: int) -> None:
+    """Refuse what the library notices only once there is something to call the function with."""
+    from jmespath.functions import Functions
+
+    known = Functions.FUNCTION_TABLE.get(name)
+    if known is None:
+        near = get_close_matches(name, Functions.FUNCTION_TABLE, n=1)
+        raise ValueError(f"JMESPath has no function {name}()" + (f"; did you mean {near[0]}()?" if near else ""))
+    takes = known["signature"]
+    some = bool(takes) and bool(takes[-1].get("variadic"))
+    if arguments < len(takes) or (arguments > len(takes) and not some):
+        wanted = f"{len(takes)} argument{'' if len(takes) == 1 else 's'}{' or more' if some else ''}"
+        raise ValueError(f"{name}() takes {wanted}, not {arguments}")
 
 
 Query = Annotated[str, Field(min_length=1), AfterValidator(_query)]

@@ -65,14 +65,14 @@ def carried_of(text: str | None) -> Carried:
     """Return what was kept as ``text`` for the next Run."""
     if text is None:
         return Carried()
-    cursor, page, seen = json.loads(text)
-    return Carried(cursor, page, tuple(seen))
+    cursor, page, seen, *asked = json.loads(text)
+    return Carried(cursor, page, tuple(seen), *asked)
 
 
 def remembered_row(job: str, fetched: Fetched) -> Row:
     """Return the row of what ``job`` is remembered by once ``fetched`` is kept; what it does not carry on is null."""
     carried = fetched.carried
-    text = None if carried is None else _encode((carried.cursor, carried.page, carried.seen))
+    text = None if carried is None else _encode((carried.cursor, carried.page, carried.seen, carried.asked))
     return job, validators_text(fetched.validators), fetched.body.sha256, text
 
 
