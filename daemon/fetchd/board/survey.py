@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
@@ -19,17 +20,26 @@ AT_ONCE: Final = 100
 class Survey:
     """How every job is, by name, those that somebody should see to first; and their sums.
 
-    A job that is paused is neither failing nor overdue.
+    A job that is paused is neither failing nor overdue; one that is failing may be overdue as well.
     """
 
     at: datetime
     looks: dict[str, Look]
-    failing: int
+    states: Counter[State]
     overdue: int
-    paused: int
     running: int
     owed: int
     dead: int
+
+    @property
+    def failing(self) -> int:
+        """How many jobs are failing."""
+        return self.states[State.FAILING]
+
+    @property
+    def paused(self) -> int:
+        """How many jobs are paused."""
+        return self.states[State.PAUSED]
 
     @property
     def next_slot(self) -> datetime | None:
@@ -51,13 +61,12 @@ async def survey(board: Board) -> Survey:
     now = board.now()
     slots = board.next_slots()
     looks: list[list[tuple[str, Look]]] = [[], [], [], []]
-    failing = overdue = running = owed = dead = 0
+    overdue = running = owed = dead = 0
     for number, name in enumerate(board.jobs(), start=1):
         standing = board.standing(name)
         if standing is not None:  # a reload may come between two pieces
             look = board.look(standing, now, slots.get(name))
             looks[rank(look)].append((name, look))
-            failing += look.state is State.FAILING
             overdue += look.overdue
             running += look.running
             owed += look.owed
@@ -67,5 +76,4 @@ async def survey(board: Board) -> Survey:
     for group in looks:
         group.sort(key=itemgetter(0))
     found = dict(chain.from_iterable(looks))
-    paused = sum(look.state is State.PAUSED for look in found.values())
-    return Survey(now, found, failing, overdue, paused, running, owed, dead)
+    return Survey(now, found, Counter(look.state for look in found.values()), overdue, running, owed, dead)
