@@ -119,10 +119,9 @@ def headline(states: Counter[State], *, overdue: int, dead: int, ready: bool) ->
     """Return how things are, in one sentence: what is bad, else what is well; the daemon itself before its jobs."""
     total = states.total()
     bad = [(number, word) for number, word in ((states[State.FAILING], "failing"), (overdue, "overdue")) if number]
-    if bad:
-        said = _bad(total, bad)
-    else:
-        said = _not_bad(total, states) if ready else ""
+    said = _bad(total, bad) if bad else _not_bad(total, states)
+    if not bad and not ready:
+        said = ""  # that they are well is of before
     if dead:
         said += f"{', ' if said else ''}{count(dead, 'dead letter')}"
     if ready:
