@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from fetchd.log import printable
 from fetchd.web import charts, words
@@ -47,7 +47,8 @@ def _visible(value: Any) -> Any:
 
 def breakable(address: str) -> Markup:
     """Return an address that may go on in another line after each slash, and not within a word."""
-    return Markup("/<wbr>").join(printable(address).split("/"))
+    scheme, mark, rest = printable(address).rpartition("://")
+    return escape(scheme + mark) + Markup("/<wbr>").join(rest.split("/"))
 
 
 def exact(at: datetime) -> Markup:
