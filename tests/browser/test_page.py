@@ -131,7 +131,7 @@ async def test_the_picture_in_the_readme(tab: Tab, shots: Path, tmp_path: Path) 
             daemon.write(config.replace("300ms", "5m"))  # at a rhythm that people have
             daemon.signal(signal.SIGHUP)
             daemon.wait_for("config_reloaded")
-            await tab.size(1200, 705)
+            await tab.size(1200, 690)
             await tab.colours("light")
             await tab.go(daemon.lines("page_served")[0]["address"])
             await tab.picture(shots / "page.png")
