@@ -5,7 +5,7 @@
   const PATIENCE = 10000;
   const FEW = 8; // jobs that are seen at once, and need no filter
   const KINDS = [
-    ["failing", ".state.failing"], ["overdue", ".state.overdue"], ["with dead letters", "dl .dead"], ["with deliveries owed", "dl .owed"],
+    ["failing", ".state.failing"], ["overdue", ".state.overdue"], ["with dead letters", "dl .dead"], ["owing deliveries", "dl .owed"],
     ["running", ".running"], ["not run yet", ".state.new"], ["paused", ".state.paused"], ["well", ".state.well"],
   ];
   const STEPS = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
