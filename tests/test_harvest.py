@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -370,7 +370,7 @@ async def test_resumed_pages_ask_the_same_question(tmp_path: Path) -> None:
         )
         before = Memory(last_success=NOW - timedelta(hours=1))
         first = await gather(wanted, before)
-        second = await gather(wanted, replace(before, last_success=NOW, carried=first.carried))
+        second = await gather(wanted, before._replace(last_success=NOW, carried=first.carried))
     assert {(asked.query["after"], asked.query["since"]) for asked in api.asked} == {
         ("2020-01-01T00:00:00Z", str(int((NOW - timedelta(hours=1)).timestamp())))
     }

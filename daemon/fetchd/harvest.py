@@ -134,7 +134,7 @@ class Harvest:
                     if not (resumed and (error.status in _EXPIRED or error.reason in _NO_PAGE)):
                         raise
                     log.warning("pages_restarted", job=job.name, run=run.id, status=progress.status, message=str(error))
-                    trail = _begun(job, self._known(job, run, memory), replace(memory, carried=_NOTHING))
+                    trail = _begun(job, self._known(job, run, memory), memory._replace(carried=_NOTHING))
                     continue
                 before, carried = carried.seen, page.carried or carried
                 first = first or _first_new(before, carried.seen)

@@ -280,7 +280,7 @@ class Runner:
             and self._outbox.kept(job.name)
             and job.method in _CONDITIONAL
         )
-        return last if comparable else replace(last, validators=_NOTHING, sha256="")
+        return last if comparable else last._replace(validators=_NOTHING, sha256="")
 
     def _mark(self, job: Job) -> str:
         known = self._marks.get(job.name)

@@ -24,6 +24,7 @@ class Tab:
         self._numbers = itertools.count(1)
         self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._loaded = asyncio.Event()
+        self._closing: asyncio.Task[dict[str, Any]] | None = None
 
     async def listen(self) -> None:
         """Take in what the browser says."""
@@ -35,6 +36,8 @@ class Tab:
                 self._loaded.set()
             elif said.get("method") == "Page.javascriptDialogOpening":
                 self.dialogs.append(said["params"]["message"])
+                # A page whose dialog stays open answers nothing, so that the test would say "timeout", not why.
+                self._closing = asyncio.create_task(self.ask("Page.handleJavaScriptDialog", accept=True))
             elif said.get("method") == "Runtime.exceptionThrown":
                 self.errors.append(str(said["params"]["exceptionDetails"]))
             elif said.get("method") == "Log.entryAdded":

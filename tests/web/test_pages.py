@@ -14,6 +14,7 @@ from fetchd.sinks.file import FileOptions
 from fetchd.store import Memory
 from fetchd.store.letters import Letter
 from fetchd.watch import Result
+from fetchd.web.templates import breakable
 from tests.web.made import NOW, House, job, lane
 
 HOSTILE: Final = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'><svg onload=alert(3)>{{7*7}}<!--rows-->"
@@ -215,8 +216,53 @@ async def test_a_daemon_that_is_not_ready_says_so_above_all() -> None:
     house.late = 30.0
     async with house.served() as client:
         page = await client.text("/")
-    assert "no slot is dispatched: the earliest has been due for 30 s" in Tags(page).words
+        of_the_job = await client.text("/jobs/a")
+    for shown in (page, of_the_job):
+        assert "no slot is dispatched: the earliest has been due for 30 s" in Tags(shown).words
     assert 'class="trouble"' in page
+    assert "<title>✕ The daemon is not ready · fetchd</title>" in page, "it is read in a tab behind others"
+    assert "are well" not in page
+
+
+async def test_the_sign_is_green_only_if_there_is_nothing_to_see_to() -> None:
+    """Whoever glances at it goes on sleeping."""
+    house = House({"a": job("a")})
+    async with house.served() as client:
+        assert "<title>… The only job has not run yet" in await client.text("/")
+        house.ran("a")
+        assert "<title>✓ The only job is well" in await client.text("/")
+        house.remembered["a"] = Memory(last_success=house.clock.now(), dead=1)
+        assert "<title>! The only job is well, 1 dead letter" in await client.text("/")
+        house.remembered.clear()
+        house.unwritable = "No space left on device"
+        assert "<title>! The only job is well" in await client.text("/")
+        house.unwritable = ""
+        house.board.reloaded(2, "a finding")
+        assert "<title>! The only job is well" in await client.text("/")
+
+
+def test_an_address_goes_on_after_a_slash() -> None:
+    """Not within a word, and not between its scheme and its host; what is foreign in it stays text."""
+    assert breakable("https://a.test/v1/<b>") == "https://a.test/<wbr>v1/<wbr>&lt;b&gt;"
+    assert breakable("shop.tasks:sync") == "shop.tasks:sync"
+
+
+async def test_without_jobs_it_says_what_to_do() -> None:
+    """The first view of somebody who has just installed it."""
+    async with House({}).served() as client:
+        words = Tags(await client.text("/")).words
+    assert "There are no jobs" in words
+    assert "Write one into it, then fetchd reload" in words
+
+
+async def test_each_message_is_told_once() -> None:
+    """Of thirty Runs that failed alike, the thirty-first that failed otherwise is what somebody looks for."""
+    house = House({"a": job("a")})
+    for message in ("disk full", "no route", "no route", "no route"):
+        house.failed("a", message)
+    async with house.served() as client:
+        page = await client.text("/jobs/a")
+    assert (page.count("no route"), page.count("disk full")) == (1, 1)
 
 
 async def test_what_became_of_the_process_before_is_shown() -> None:

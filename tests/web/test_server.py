@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from contextlib import closing
 
@@ -117,17 +118,36 @@ async def test_slow_clients_are_cut_off() -> None:
         assert await client.text("/healthz") == "ok\n"
 
 
-async def test_more_connections_than_allowed_are_cut_off() -> None:
-    """Those that are there keep theirs; the next one comes in when one of them is gone."""
+async def test_who_says_nothing_makes_room() -> None:
+    """A probe comes in however many connections are held open: it failing would end the daemon."""
     async with house().served(limits=Limits(connections=2)) as client:
-        first, second = [await asyncio.open_connection("127.0.0.1", client.port) for _ in range(2)]
-        assert await client.raw(b"") == b""
-        first[1].write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        assert b" 200 " in await first[0].readline()
-        await first[0].read()
+        silent = [await asyncio.open_connection("127.0.0.1", client.port) for _ in range(2)]
+        silent[0][1].write(b"GET / HTTP/1.1\r\nHost: loc")
         assert await client.text("/healthz") == "ok\n"
-        for _, writer in (first, second):
+        assert await silent[0][0].read() == b"", "the one that was silent for longest"
+        silent[1][1].write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert b" 200 " in await silent[1][0].readline()
+        for _, writer in silent:
             writer.close()
+
+
+async def test_who_has_asked_keeps_the_place() -> None:
+    """What is being answered is not given up for somebody who comes later."""
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    async def slow(job: str, limit: int) -> list[Report]:
+        asked.set()
+        await answer.wait()
+        return []
+
+    async with house(history=slow).served(limits=Limits(connections=1)) as client:
+        request = asyncio.create_task(client.json("/api/jobs/a/runs"))
+        await asked.wait()
+        with contextlib.suppress(ConnectionResetError):
+            assert await client.raw(b"") == b"", "there is no place left"
+        answer.set()
+        assert await request == []
+        assert await client.text("/healthz") == "ok\n"
 
 
 async def test_the_end_waits_for_nobody() -> None:

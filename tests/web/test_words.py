@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
 from fetchd.board import State
@@ -19,23 +21,43 @@ def test_everything_that_can_happen_has_words() -> None:
 
 
 @pytest.mark.parametrize(
-    ("total", "failing", "overdue", "paused", "said"),
+    ("states", "overdue", "said"),
     [
-        (0, 0, 0, 0, "There is no job"),
-        (1, 0, 0, 0, "The only job is well"),
-        (1, 1, 1, 0, "The only job is failing and overdue"),
-        (1, 0, 0, 1, "The only job is paused"),
-        (50, 0, 0, 0, "All 50 jobs are well"),
-        (50, 0, 0, 2, "48 of 50 jobs are well, 2 paused"),
-        (50, 3, 1, 0, "3 of 50 jobs are failing, 1 is overdue"),
-        (1000, 1, 0, 0, "1 of 1,000 jobs is failing"),
-        (1000, 0, 2, 5, "2 of 1,000 jobs are overdue"),
-        (3, 0, 0, 3, "All 3 jobs are paused"),
+        ({}, 0, "There are no jobs"),
+        ({State.WELL: 1}, 0, "The only job is well"),
+        ({State.FAILING: 1}, 1, "The only job is failing and overdue"),
+        ({State.PAUSED: 1}, 0, "The only job is paused"),
+        ({State.NEW: 1}, 0, "The only job has not run yet"),
+        ({State.WELL: 2}, 0, "Both jobs are well"),
+        ({State.WELL: 50}, 0, "All 50 jobs are well"),
+        ({State.NEW: 50}, 0, "None of the 50 jobs has run yet"),
+        ({State.WELL: 48, State.PAUSED: 2}, 0, "48 of 50 jobs are well, 2 are paused"),
+        ({State.WELL: 1, State.NEW: 1, State.PAUSED: 1}, 0, "1 of 3 jobs is well, 1 has not run yet, 1 is paused"),
+        ({State.WELL: 47, State.FAILING: 3}, 1, "3 of 50 jobs are failing, 1 is overdue"),
+        ({State.WELL: 999, State.FAILING: 1}, 0, "1 of 1,000 jobs is failing"),
+        ({State.WELL: 993, State.OVERDUE: 2, State.PAUSED: 5}, 2, "2 of 1,000 jobs are overdue"),
+        ({State.PAUSED: 3}, 0, "All 3 jobs are paused"),
     ],
 )
-def test_one_sentence_says_how_things_are(total: int, failing: int, overdue: int, paused: int, said: str) -> None:
+def test_one_sentence_says_how_things_are(states: dict[State, int], overdue: int, said: str) -> None:
     """Whoever is woken reads this first, and perhaps nothing else."""
-    assert words.headline(total, failing, overdue, paused) == said
+    assert words.headline(Counter(states), overdue=overdue, dead=0, ready=True) == said
+
+
+@pytest.mark.parametrize(
+    ("failing", "dead", "ready", "said"),
+    [
+        (0, 2, True, "Both jobs are well, 2 dead letters"),
+        (1, 1, True, "1 of 2 jobs is failing, 1 dead letter"),
+        (0, 0, False, "The daemon is not ready"),
+        (0, 1, False, "The daemon is not ready; 1 dead letter"),
+        (1, 0, False, "The daemon is not ready; 1 of 2 jobs is failing"),
+    ],
+)
+def test_the_sentence_begins_with_what_matters_most(failing: int, dead: int, ready: bool, said: str) -> None:
+    """Jobs look well for a while after nothing is dispatched any more: then it must not say that they are."""
+    states = Counter({State.WELL: 2 - failing, State.FAILING: failing})
+    assert words.headline(states, overdue=0, dead=dead, ready=ready) == said
 
 
 @pytest.mark.parametrize(

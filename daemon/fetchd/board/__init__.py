@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -79,6 +79,7 @@ class Board(Unwatched):
         self._clock = clock
         self._overdue = Overdue(sources.known.since)
         self._jobs: dict[str, Standing] = {}
+        self._names: Sequence[str] = ()
         self._running: set[str] = set()
         self._define(jobs)
 
@@ -99,6 +100,10 @@ class Board(Unwatched):
     def jobs(self) -> list[str]:
         """Return the jobs' names, in the configuration's order."""
         return list(self._jobs)
+
+    def sorted_jobs(self) -> Sequence[str]:
+        """Return the jobs' names in their own order; a reload makes another list of them."""
+        return self._names
 
     def standing(self, job: str) -> Standing | None:
         """Return what is known of ``job``; None if there is no such job."""
@@ -234,6 +239,7 @@ class Board(Unwatched):
         for name in _others_times(self._jobs.values(), jobs):
             known.restart(name, now)
         self._jobs = {name: self._defined(name, job) for name, job in jobs.items()}
+        self._names = sorted(jobs)
         self._running &= jobs.keys()
 
     def _defined(self, name: str, job: Job) -> Standing:

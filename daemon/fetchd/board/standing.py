@@ -36,7 +36,7 @@ class State(StrEnum):
     @property
     def bad(self) -> bool:
         """Whether somebody should look at it."""
-        return self in {State.FAILING, State.OVERDUE}
+        return self is State.FAILING or self is State.OVERDUE
 
 
 @dataclass(frozen=True, slots=True)

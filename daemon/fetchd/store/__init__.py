@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from fetchd.errors import Reason
 from fetchd.run import Carried, Delivery, Fetched, Report, Run, Validators
@@ -13,23 +13,24 @@ from fetchd.run import Carried, Delivery, Fetched, Report, Run, Validators
 __all__ = ["Lane", "Memory", "Owed", "Store"]
 
 
-@dataclass(frozen=True, slots=True)
-class Memory:
+class Memory(NamedTuple):
     """What is remembered of a job's last result: enough to tell whether the next one is another.
+
+    A tuple: each view of the page and each scrape makes one for every job, and a dataclass takes six times as long.
 
     ``owed`` and ``dead`` count its deliveries that are not made; while one is dead the job is fetched in full again.
     ``owed_bytes`` is what they hand over: a body that is owed to two sinks counts twice. ``failures`` are the Runs
     that have failed in a row, the first of them at ``failing_since``.
     """
 
-    validators: Validators = field(default_factory=Validators)
+    validators: Validators = Validators()
     sha256: str = ""
     last_slot: datetime | None = None
     last_success: datetime | None = None
     owed: int = 0
     owed_bytes: int = 0
     dead: int = 0
-    carried: Carried = field(default_factory=Carried)
+    carried: Carried = Carried()
     failures: int = 0
     failing_since: datetime | None = None
     paused: bool = False

@@ -43,15 +43,15 @@ class MemoryStore:
         known = self.recall(run.job)
         if known.last_slot == run.slot:
             return False
-        self._memories[run.job] = replace(known, last_slot=run.slot)
+        self._memories[run.job] = known._replace(last_slot=run.slot)
         return True
 
     async def commit(self, run: Run, fetched: Fetched, sinks: Sequence[str], now: datetime) -> Sequence[Delivery]:
         """Keep the result until each of ``sinks`` has it."""
         body = fetched.body
         known = self.recall(run.job)
-        known = replace(
-            known, validators=fetched.validators, sha256=body.sha256, carried=fetched.carried or known.carried
+        known = known._replace(
+            validators=fetched.validators, sha256=body.sha256, carried=fetched.carried or known.carried
         )
         deliveries: Sequence[Delivery] = ()
         if sinks:
@@ -60,7 +60,7 @@ class MemoryStore:
             mine = replace(fetched, body=body.keep())  # whoever closes theirs does not close this one
             self.owed |= {delivery.id: Owed(replace(delivery, fetched=mine), 0, now, now) for delivery in deliveries}
             count, size = len(sinks), body.size * len(sinks)
-            known = replace(known, owed=known.owed + count, owed_bytes=known.owed_bytes + size)
+            known = known._replace(owed=known.owed + count, owed_bytes=known.owed_bytes + size)
         self._memories[run.job] = known
         body.close()
         return deliveries
@@ -70,9 +70,9 @@ class MemoryStore:
         known = self.recall(delivery.job)
         if found := self.owed.pop(delivery.id, None):
             size = found.delivery.fetched.body.size
-            known = replace(known, owed=known.owed - 1, owed_bytes=known.owed_bytes - size)
+            known = known._replace(owed=known.owed - 1, owed_bytes=known.owed_bytes - size)
         elif found := self.dead.pop(delivery.id, None):
-            known = replace(known, dead=known.dead - 1)
+            known = known._replace(dead=known.dead - 1)
         else:
             return
         self._memories[delivery.job] = known
@@ -90,8 +90,8 @@ class MemoryStore:
             self.dead[delivery.id] = replace(found, attempts=attempts, error=error)
             known = self.recall(delivery.job)
             size = found.delivery.fetched.body.size
-            self._memories[delivery.job] = replace(
-                known, owed=known.owed - 1, owed_bytes=known.owed_bytes - size, dead=known.dead + 1
+            self._memories[delivery.job] = known._replace(
+                owed=known.owed - 1, owed_bytes=known.owed_bytes - size, dead=known.dead + 1
             )
 
     async def lanes(self) -> Sequence[Lane]:
@@ -121,7 +121,7 @@ class MemoryStore:
             self._failed.setdefault(job, deque(maxlen=self._failures)).append(report)
         elif report.started is not None:
             success = report.started + timedelta(seconds=report.duration)
-            self._memories[job] = replace(self.recall(job), last_success=success)
+            self._memories[job] = self.recall(job)._replace(last_success=success)
         self._count_failure(report)
 
     def skip(self, job: str, slot: datetime, reason: Reason) -> None:
@@ -130,11 +130,11 @@ class MemoryStore:
 
     def pause(self, job: str, paused: bool) -> None:
         """Note whether ``job`` is paused."""
-        self._memories[job] = replace(self.recall(job), paused=paused)
+        self._memories[job] = self.recall(job)._replace(paused=paused)
 
     def forgive(self, job: str) -> None:
         """Forget how often ``job`` has failed in a row."""
-        self._memories[job] = replace(self.recall(job), failures=0, failing_since=None)
+        self._memories[job] = self.recall(job)._replace(failures=0, failing_since=None)
 
     def note(self, name: str, value: str | None) -> None:
         """Keep ``value`` under ``name``; None forgets it."""
@@ -159,9 +159,9 @@ class MemoryStore:
             return
         if report.failed_to_fetch:
             since = known.failing_since or report.started or report.run.slot
-            known = replace(known, failures=known.failures + 1, failing_since=since)
+            known = known._replace(failures=known.failures + 1, failing_since=since)
         else:
-            known = replace(known, failures=0, failing_since=None)
+            known = known._replace(failures=0, failing_since=None)
         self._memories[report.run.job] = known
 
     async def recent(self, limit: int) -> Sequence[Report]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Final
 
 from markupsafe import Markup
@@ -31,7 +32,6 @@ _DAY: Final = Markup(
     '<svg class="day" role="img" aria-label="{0}" viewBox="0 0 {1} {2}" preserveAspectRatio="none">'
     '<path class="base" d="M0 {2}h{1}"/><polyline points="{3}"/></svg>'
 )
-_NONE: Final = Markup('<span class="none">no run yet</span>')
 
 
 def recent(runs: Sequence[tuple[Outcome, float]]) -> Markup:
@@ -40,7 +40,7 @@ def recent(runs: Sequence[tuple[Outcome, float]]) -> Markup:
     A good one is a full bar, one without anything new a thin one, a failed one is hollow below a triangle.
     """
     if not runs:
-        return _NONE
+        return Markup("")
     longest = max(took for _, took in runs) or 1.0
     paths: dict[str, list[str]] = {}
     left = (RECENT - len(runs)) * _BAR
@@ -72,14 +72,25 @@ def _bar(kind: str, x: int, high: int) -> str:
         return f"M{x + 1} {top}h2v{high}h-2z"
     if kind == "good":
         return f"M{x} {top}h4v{high}h-4z"
-    return f"M{x}.5 {top}.5h3v{high - 1}h-3zM{x} 0h4l-2 4z"
+    hollow = f"M{x + 1} {top + 1}h2v{high - 2}h-2z" if high > 2 else ""
+    return f"M{x} {top}h4v{high}h-4z{hollow}M{x} 0h4l-2 4z"
+
+
+def longest(timings: Mapping[str, float]) -> str:
+    """Return the phase that took longest, with how long that was; "" if nothing was timed."""
+    name, took = max(_parts(timings), key=itemgetter(1), default=("", 0.0))
+    return f"{name} {words.length(took)}" if name else ""
+
+
+def _parts(timings: Mapping[str, float]) -> list[tuple[str, float]]:
+    known = {name: timings.get(name, 0.0) for name in PHASES}
+    rest = sum(took for name, took in timings.items() if name not in known)
+    return [(name, took) for name, took in (*known.items(), ("other", rest)) if took > 0]
 
 
 def phases(timings: Mapping[str, float]) -> Markup:
     """Return one bar that the phases of an exchange share by their durations."""
-    known = {name: timings.get(name, 0.0) for name in PHASES}
-    rest = sum(took for name, took in timings.items() if name not in known)
-    parts = [(name, took) for name, took in (*known.items(), ("other", rest)) if took > 0]
+    parts = _parts(timings)
     total = sum(took for _, took in parts)
     if not total:
         return Markup("")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from markupsafe import Markup
 
-from fetchd.board import Board, Ending, Look, Standing
+from fetchd.board import Board, Ending, Look, Standing, State
 from fetchd.board.samples import EVERY
 from fetchd.board.survey import Survey, rank, survey
 from fetchd.body import on_disk
@@ -93,8 +93,10 @@ class Pages:
                 letters = await on_disk(partial(self._sources.letters, name))
         except StoreError as error:
             troubles.append(redact(str(error)))
+        failure = self._failure(standing.last_failure, runs)
         page = await self._page(
             "job.html",
+            view=self._notices(),
             name=name,
             look=look,
             sign=words.SIGNS[look.state],
@@ -104,11 +106,11 @@ class Pages:
             cursor=redact(memory.carried.cursor)[:SHOWN],
             page=redact(place_of(memory.carried.page))[:SHOWN],
             overdue_since=None if overdue == NEVER else overdue,
-            failure=self._failure(standing.last_failure, runs),
+            failure=failure,
             sinks=self._sinks(standing, lanes, letters),
             letters=[replace(letter, error=redact(letter.error)) for letter in letters[:LETTERS]],
             chart=charts.recent(standing.recent.runs()),
-            runs=runs,
+            runs=self._told(runs, failure.message if failure else ""),
             troubles=troubles,
             phase_names=(*charts.PHASES, "other"),
             values=redact(self._sources.values(standing.job)),
@@ -161,18 +163,29 @@ class Pages:
             chart=charts.recent(standing.recent.runs()),
         )
 
+    def _notices(self) -> dict[str, Any]:
+        """Return what is wrong with the daemon itself: whatever a page shows may be old then."""
+        verdict, redact = self._health.verdict(), self._sources.redact
+        return {"ready": verdict.ready, "problems": redact(verdict.problems), "warnings": redact(verdict.warnings)}
+
     def _view(self, found: Survey) -> dict[str, Any]:
-        board, redact, verdict = self._board, self._sources.redact, self._health.verdict()
-        reload = board.reload
+        board, redact, notices = self._board, self._sources.redact, self._notices()
+        reload, ready = board.reload, notices["ready"]
+        if found.failing or found.overdue or not ready:
+            tone = "trouble"
+        else:
+            warned = notices["warnings"] or reload.error or found.dead
+            tone = "warned" if warned else "calm" if found.states[State.WELL] else "idle"
         return {
-            "headline": words.headline(len(found.looks), found.failing, found.overdue, found.paused),
-            "trouble": bool(found.failing or found.overdue or not verdict.ready),
+            **notices,
+            "headline": words.headline(found.states, overdue=found.overdue, dead=found.dead, ready=ready),
+            "tone": tone,
+            "sign": words.TONES[tone],
+            "total": len(found.looks),
             "now": found.at,
             "next_slot": found.next_slot,
             "in_flight": words.count(found.running, "run"),
             "up": (found.at - board.started_at).total_seconds(),
-            "problems": redact(verdict.problems),
-            "warnings": redact(verdict.warnings),
             "reload": {
                 "generation": reload.generation,
                 "at": reload.at,
@@ -213,6 +226,15 @@ class Pages:
                 ending = Ending.of(report, self._sources.redact)
                 return replace(ending, message=self._sources.redact(report.message))
         return replace(known, message=self._sources.redact(known.message)) if known else None
+
+    def _told(self, runs: Iterable[Report], told: str) -> list[tuple[Report, str]]:
+        """Return each Run with its message, where that is another than the one ``told`` before: most are the same."""
+        found = []
+        for report in runs:
+            message = "" if report.outcome.good else self._sources.redact(report.message)
+            found.append((report, message[:SHOWN] if message != told else ""))
+            told = message or told
+        return found
 
     def _sinks(self, standing: Standing, lanes: Iterable[Lane], letters: Iterable[Letter]) -> list[dict[str, Any]]:
         owed = {lane.sink: lane for lane in lanes}

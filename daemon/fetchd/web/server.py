@@ -1,4 +1,7 @@
-"""HTTP: one request a connection, read-only, each connection bounded in time and all of them in number."""
+"""HTTP: one request a connection, read-only, each connection bounded in time and all of them in number.
+
+Whoever holds connections open and asks nothing must not keep a probe out: a service manager would end the daemon.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import asyncio
 import ipaddress
 import logging
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -27,6 +30,8 @@ log = structlog.get_logger()
 
 LONGEST_LINE: Final = 4096
 MOST_HEADERS: Final = 64
+WRITTEN_AT_ONCE: Final = 65536
+"""Bytes from which on a piece is sent: a thousand small ones take longer to send than to render."""
 
 HEADERS: Final[Mapping[str, str]] = {
     "Cache-Control": "no-store",
@@ -62,13 +67,42 @@ class _Silence(logging.Logger):
         super().__init__("fetchd.web", logging.CRITICAL + 1)
 
 
+class _Room:
+    """The connections that there are, at most ``places``, and which of them have asked nothing so far."""
+
+    def __init__(self, places: int) -> None:
+        self._places = places
+        self._inside: set[_Connection] = set()
+        self._silent: dict[RequestHandler, _Connection] = {}
+
+    def enter(self, connection: _Connection) -> None:
+        """Take one more; if that is one too many, the one that has been silent for longest has to go."""
+        self._inside.add(connection)
+        self._silent[connection] = connection
+        if len(self._inside) > self._places:
+            longest = next(iter(self._silent.values()))
+            self.leave(longest)
+            # Not within its own beginning, if it is the new one.
+            asyncio.get_running_loop().call_soon(longest.cut_off)
+
+    def asked(self, connection: RequestHandler) -> None:
+        """Note that a request has come: it is answered, whoever else wants to come in."""
+        self._silent.pop(connection, None)
+
+    def leave(self, connection: _Connection) -> None:
+        """Let go of one."""
+        self._inside.discard(connection)
+        self._silent.pop(connection, None)
+
+
 class _Connection(RequestHandler):
     """Ends when its time is over, whatever its client does, and says of what is no request no more than that."""
 
-    __slots__ = ("_end", "_limits")
+    __slots__ = ("_end", "_room", "_wall")
 
-    def __init__(self, server: Server, limits: Limits, silent: logging.Logger) -> None:
-        self._limits = limits
+    def __init__(self, server: Server, room: _Room, wall: float, silent: logging.Logger) -> None:
+        self._room = room
+        self._wall = wall
         self._end: asyncio.TimerHandle | None = None
         super().__init__(
             server,
@@ -82,17 +116,16 @@ class _Connection(RequestHandler):
         )
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin, unless there are too many."""
+        """Begin."""
         super().connection_made(transport)
-        loop = asyncio.get_running_loop()
-        self._end = loop.call_later(self._limits.wall, self._cut_off)
-        if self._manager is not None and len(self._manager.connections) > self._limits.connections:
-            loop.call_soon(self._cut_off)
+        self._end = asyncio.get_running_loop().call_later(self._wall, self.cut_off)
+        self._room.enter(self)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """End."""
         if self._end is not None:
             self._end.cancel()
+        self._room.leave(self)
         super().connection_lost(exc)
 
     def handle_error(self, *_args: Any, **_kwargs: Any) -> StreamResponse:
@@ -101,7 +134,8 @@ class _Connection(RequestHandler):
         refused.force_close()
         return refused
 
-    def _cut_off(self) -> None:
+    def cut_off(self) -> None:
+        """End at once."""
         if isinstance(self.transport, asyncio.Transport):
             self.transport.abort()
 
@@ -109,12 +143,14 @@ class _Connection(RequestHandler):
 class _Handler:
     """Turns requests into questions and answers into responses."""
 
-    def __init__(self, site: Site, hosts: frozenset[str] | None) -> None:
+    def __init__(self, site: Site, hosts: frozenset[str] | None, room: _Room) -> None:
         self._site = site
         self._hosts = hosts
+        self._room = room
 
     async def __call__(self, request: BaseRequest) -> StreamResponse:
         """Answer one request."""
+        self._room.asked(request.protocol)
         answer = await self._answer(request)
         response = StreamResponse(status=answer.status, headers=HEADERS)
         if answer.status == 405:
@@ -124,7 +160,7 @@ class _Handler:
         response.force_close()
         await response.prepare(request)
         if request.method != "HEAD":
-            for piece in answer.pieces:
+            for piece in _gathered(answer.pieces):
                 await response.write(piece)
         await response.write_eof()
         return response
@@ -155,10 +191,11 @@ async def listening(site: Site, listen: str, limits: Limits) -> AsyncIterator[st
     guarded = ipaddress.ip_address(host).is_loopback
     silent = _Silence()
     # Whoever gives a name of theirs this machine's address could else read the page through a browser here.
-    server = Server(_Handler(site, _OURS | {host} if guarded else None))
+    room = _Room(limits.connections)
+    server = Server(_Handler(site, _OURS | {host} if guarded else None, room))
     try:
         opened = await loop.create_server(
-            lambda: _Connection(server, limits, silent), host, int(port), backlog=limits.connections
+            lambda: _Connection(server, room, limits.wall, silent), host, int(port), backlog=limits.connections
         )
     except OSError as error:
         message = f"cannot listen on {listen}: {os.strerror(error.errno or 0)}; name another address as daemon.listen"
@@ -172,6 +209,21 @@ async def listening(site: Site, listen: str, limits: Limits) -> AsyncIterator[st
     finally:
         opened.close()
         await server.shutdown(limits.leave_within)
+
+
+def _gathered(pieces: Sequence[bytes]) -> Iterator[bytes]:
+    """Yield ``pieces``, small ones put together."""
+    held: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        held.append(piece)
+        size += len(piece)
+        if size >= WRITTEN_AT_ONCE:
+            yield b"".join(held)
+            held.clear()
+            size = 0
+    if size:
+        yield b"".join(held)
 
 
 def _host_of(header: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from fetchd.log import printable
 from fetchd.web import charts, words
@@ -33,7 +33,9 @@ def environment() -> Environment:
         "size_of": words.size,
         "count_of": words.count,
         "ending_of": words.ending,
+        "breakable": breakable,
         "phases_of": charts.phases,
+        "longest_of": charts.longest,
     }
     return made
 
@@ -41,6 +43,12 @@ def environment() -> Environment:
 def _visible(value: Any) -> Any:
     """Return a text with what a terminal would obey, or what reorders a line, escaped: pages are read with curl too."""
     return printable(value, keep="\n\t") if type(value) is str else value
+
+
+def breakable(address: str) -> Markup:
+    """Return an address that may go on in another line after each slash, and not within a word."""
+    scheme, mark, rest = printable(address).rpartition("://")
+    return escape(scheme + mark) + Markup("/<wbr>").join(rest.split("/"))
 
 
 def exact(at: datetime) -> Markup:

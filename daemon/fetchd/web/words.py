@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -62,7 +63,14 @@ SIGNS: Final[Mapping[State, str]] = {
     State.NEW: "…",
 }
 """Each state's own shape, so that its colour is not the only sign."""
+TONES: Final[Mapping[str, str]] = {"trouble": "✕", "warned": "!", "calm": "✓", "idle": "…"}
+"""The signs before the headline."""
 
+_CALM: Final[Mapping[State, tuple[str, str]]] = {
+    State.WELL: ("is well", "are well"),
+    State.NEW: ("has not run yet", "have not run yet"),
+    State.PAUSED: ("is paused", "are paused"),
+}
 _UNITS: Final = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
 
@@ -107,23 +115,39 @@ def count(number: int, one: str, many: str = "") -> str:
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
-def headline(total: int, failing: int, overdue: int, paused: int) -> str:
-    """Return how things are, in one sentence."""
-    if not total:
-        return "There is no job"
-    troubles = [(failing, "failing"), (overdue, "overdue")]
-    bad = [(number, word) for number, word in troubles if number]
-    if not bad:
-        rest = f", {paused} paused" if paused else ""
-        if paused == total:
-            return "The only job is paused" if total == 1 else f"All {total:,} jobs are paused"
-        if total == 1:
-            return "The only job is well"
-        return (
-            f"All {total:,} jobs are well" if not paused else f"{total - paused:,} of {total:,} jobs are well"
-        ) + rest
-    (number, word), *others = bad
+def headline(states: Counter[State], *, overdue: int, dead: int, ready: bool) -> str:
+    """Return how things are, in one sentence: what is bad, else what is well; the daemon itself before its jobs."""
+    total = states.total()
+    bad = [(number, word) for number, word in ((states[State.FAILING], "failing"), (overdue, "overdue")) if number]
+    said = _bad(total, bad) if bad else _not_bad(total, states)
+    if not bad and not ready:
+        said = ""  # that they are well is of before
+    if dead:
+        said += f"{', ' if said else ''}{count(dead, 'dead letter')}"
+    if ready:
+        return said
+    return f"The daemon is not ready; {said[0].lower()}{said[1:]}" if said else "The daemon is not ready"
+
+
+def _bad(total: int, bad: Sequence[tuple[int, str]]) -> str:
     if total == 1:
         return f"The only job is {' and '.join(word for _, word in bad)}"
+    (number, word), *others = bad
     first = f"{number:,} of {total:,} jobs {'is' if number == 1 else 'are'} {word}"
     return first + "".join(f", {number:,} {'is' if number == 1 else 'are'} {word}" for number, word in others)
+
+
+def _not_bad(total: int, states: Counter[State]) -> str:
+    """Return what is so of all jobs, or of how many each."""
+    kinds = [(states[state], *said) for state, said in _CALM.items() if states[state]]
+    if not kinds:
+        return "There are no jobs"
+    (number, one, many), *others = kinds
+    if total == 1:
+        return f"The only job {one}"
+    if number == total and states[State.NEW]:
+        return f"None of the {total:,} jobs has run yet"
+    if number == total:
+        return f"{'Both' if total == 2 else f'All {total:,}'} jobs {many}"
+    first = f"{number:,} of {total:,} jobs {one if number == 1 else many}"
+    return first + "".join(f", {number:,} {one if number == 1 else many}" for number, one, many in others)

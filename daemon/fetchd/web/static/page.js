@@ -3,11 +3,17 @@
 (() => {
   const EVERY = 3000;
   const PATIENCE = 10000;
+  const FEW = 8; // jobs that are seen at once, and need no filter
+  const KINDS = [
+    ["failing", ".state.failing"], ["overdue", ".state.overdue"], ["with dead letters", "dl .dead"], ["owing deliveries", "dl .owed"],
+    ["running", ".running"], ["not run yet", ".state.new"], ["paused", ".state.paused"], ["well", ".state.well"],
+  ];
   const STEPS = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
 
   const main = document.getElementById("main");
   const list = document.getElementById("list");
   const lost = document.getElementById("lost");
+  const announced = document.getElementById("said"); // the one place that is read aloud when it changes
   const sent = new Map(); // each part as the server sent it: times change here, so what is shown cannot be compared
   const onScreen = new Set();
   let skew = 0;
@@ -47,10 +53,13 @@
     for (const part of onScreen) tell(part);
   }
 
-  // The filter
+  // The filter: words, and one kind
 
   const field = document.getElementById("filter");
   const found = document.getElementById("found");
+  const kinds = document.getElementById("kinds");
+  const buttons = new Map();
+  let only = "";
 
   function matches(row) {
     const words = field.value.trim().toLowerCase();
@@ -61,12 +70,42 @@
   function filter() {
     let shown = 0;
     for (const row of list.children) {
-      const fits = matches(row);
+      const fits = (!only || row.querySelector(only) !== null) && matches(row);
       row.hidden = !fits;
       shown += fits;
     }
-    const text = field.value.trim() ? `${shown} of ${list.children.length}` : "";
+    const filtered = field.value.trim() || only;
+    const text = filtered ? `${shown} of ${list.children.length}` : "";
     if (found.textContent !== text) found.textContent = text;
+    field.closest("p").hidden = list.children.length < FEW && !filtered;
+  }
+
+  function press(selector) {
+    only = only === selector ? "" : selector;
+    for (const [each, button] of buttons) button.setAttribute("aria-pressed", String(each === only));
+    filter();
+  }
+
+  function button(selector) {
+    const made = document.createElement("button");
+    made.type = "button";
+    made.setAttribute("aria-pressed", "false");
+    made.addEventListener("click", () => press(selector));
+    buttons.set(selector, made);
+    kinds.append(made);
+  }
+
+  function count() {
+    let several = 0;
+    for (const [name, selector] of KINDS) {
+      const number = list.querySelectorAll(selector).length;
+      const shown = buttons.get(selector);
+      const text = `${number.toLocaleString("en")} ${name}`;
+      if (shown.textContent !== text) shown.textContent = text;
+      shown.hidden = !number && only !== selector;
+      several += !shown.hidden;
+    }
+    kinds.hidden = !only && (list.children.length < FEW || several < 2);
   }
 
   // News
@@ -135,6 +174,7 @@
       for (const row of [...list.children]) if (!there.has(row.id)) row.remove();
     }
     if (rows.length) sort();
+    count();
     filter();
     next = list.children.length === jobs ? fresh.dataset.live : "/live";
   }
@@ -151,7 +191,10 @@
       if (list) renewRows(fresh.getElementById("list"));
     });
     const title = fresh.querySelector("title");
-    if (title && document.title !== title.textContent) document.title = title.textContent;
+    if (title && document.title !== title.textContent) {
+      document.title = title.textContent;
+      announced.textContent = title.textContent.replace(/^\W /, "");
+    }
   }
 
   async function look() {
@@ -179,7 +222,9 @@
   }
   if (list) {
     for (const row of list.children) watcher.observe(row);
-    field.closest("[hidden]").hidden = false;
+    for (const [, selector] of KINDS) button(selector);
+    count();
+    filter();
     field.addEventListener("input", filter);
   }
   document.addEventListener("visibilitychange", look);
