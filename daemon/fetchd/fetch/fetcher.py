@@ -119,7 +119,7 @@ class Fetcher:
                 if wait is None:
                     raise
                 progress.failed, progress.phase = error.reason, "backoff"
-            await self._pace.sleep(wait)
+            await self._sleep(wait, progress)
 
     async def send(self, method: str, url: str, headers: Mapping[str, str], body: Body, timeouts: Timeouts) -> int:
         """Send ``body`` and return the response's status; redirects are not followed, the response is not read.
@@ -174,7 +174,11 @@ class Fetcher:
                 error = self._hosts.refusal(name)
                 error.phase = progress.phase
                 raise error
-            await self._pace.sleep(min(spread(left, self._pace.jitter), (left + remaining) / 2))
+            await self._sleep(min(spread(left, self._pace.jitter), (left + remaining) / 2), progress)
+
+    async def _sleep(self, seconds: float, progress: Progress) -> None:
+        async with progress.aside():
+            await self._pace.sleep(seconds)
 
     def _judge(self, response: httpx.Response, job: Job, exchange: Exchange) -> None:
         """Let ``response`` pass, or have its host left alone for as long as it asks."""
