@@ -111,7 +111,9 @@ async def build(stack: AsyncExitStack, launch: Launch, store: SqliteStore, notif
     """
     config, clock = launch.reading.config, SystemClock()
     known = await Known.load(store)
-    sources = Sources(store.recall, lambda: scheduler.next_slots(), known, launch.redact)
+    sources = Sources(
+        store.recall, lambda: scheduler.next_slots(), known, launch.redact, lambda job: engine.fetcher.held_until(job)
+    )
     board = Board(config.jobs, config.path, sources, clock)
     board.recall(await store.recent(RECENT))
     watching = _watching(config, store, board, clock, launch.redact)
@@ -139,7 +141,7 @@ async def build(stack: AsyncExitStack, launch: Launch, store: SqliteStore, notif
     for kind, condition in health.conditions.items():
         watching.notices.alerts.watch(kind, condition)
     reloader = _reloader(launch, engine, scheduler, notifier, watching)
-    inside = Inside(engine.roster, engine.runs, engine.runner, store, board, health, reloader)
+    inside = Inside(engine.roster, engine.runs, engine.runner, store, board, health, reloader, engine.fetcher.lift)
     await stack.enter_async_context(listening(config.daemon.state_dir, Verbs(inside).table(), launch.redact))
     parts = Parts(engine, store, scheduler, heartbeat, watching, health, reloader, notifier)
     if config.daemon.listen:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from datetime import datetime
 from typing import Final
 
 import httpx
@@ -68,6 +69,16 @@ class Fetcher:
         if job.respect_cache_control and (left := self._fresh.left(job)):
             return Reason.FRESH, left
         return None
+
+    def held_until(self, job: Job) -> datetime | None:
+        """Return when the host of ``job`` wants to be asked again, as it has said; None if it may be asked."""
+        if job.url is None or not self._hosts.remembered:
+            return None
+        return self._hosts.held_until(self._name(job))
+
+    def lift(self, job: Job) -> bool:
+        """Let the host of ``job`` be asked, whatever time it has named; return whether it had named one."""
+        return job.url is not None and self._hosts.lift(self._name(job))
 
     def turn(self, job: Job) -> Turn | None:
         """Return the turn at its host that a Run of ``job`` has to wait for before it begins; None if there is none.

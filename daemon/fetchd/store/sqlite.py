@@ -219,10 +219,11 @@ class SqliteStore:
         self._known(job).forgive()
         self._note_failures(job)
 
-    def note(self, name: str, value: str | None) -> None:
+    def note(self, name: str, value: str | None, *, needed: bool = True) -> None:
         """Keep ``value`` under ``name`` over restarts; None forgets it."""
         sql, row = (_FORGET, (name,)) if value is None else (_NOTE, (name, value))
-        self._writer.keep(lambda transaction: _execute(sql, row, transaction))
+        put = self._writer.keep if needed else self._writer.offer
+        put(lambda transaction: _execute(sql, row, transaction))
 
     async def notes(self, prefix: str) -> Mapping[str, str]:
         """Return what was noted under the names that begin with ``prefix``."""
