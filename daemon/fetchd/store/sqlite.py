@@ -216,8 +216,9 @@ class SqliteStore:
 
     def forgive(self, job: str) -> None:
         """Forget how often ``job`` has failed in a row."""
-        self._known(job).forgive()
-        self._note_failures(job)
+        if (known := self._known(job)).failures:
+            known.forgive()
+            self._note_failures(job)
 
     def note(self, name: str, value: str | None, *, needed: bool = True) -> None:
         """Keep ``value`` under ``name`` over restarts; None forgets it."""
