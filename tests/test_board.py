@@ -277,6 +277,16 @@ def test_backing_off_is_shown_with_its_end() -> None:
     assert board.look(standing, NOW, None).backing_off_until == NOW + timedelta(minutes=4)
 
 
+def test_a_host_that_wants_no_request_is_shown_with_its_end() -> None:
+    """Its slots are left out, for an hour maybe: somebody will ask why."""
+    until = NOW + timedelta(minutes=50)
+    sources = Sources(lambda name: Memory(), dict, Known(lambda name, value: None, {}), held_until=lambda job: until)
+    board = Board({"a": job("a")}, Path("c"), sources, FakeClock(NOW))
+    standing = board.standing("a")
+    assert standing is not None
+    assert board.look(standing, NOW, NOW).held_until == until
+
+
 async def test_a_survey_puts_first_what_somebody_should_see() -> None:
     """At three in the morning nobody scrolls; the sums are what the headline is made of."""
     house = made("z-well", "failing", "paused", "b-well", "silent")

@@ -48,6 +48,7 @@ ROW: dict[str, Any] = {
     "last_success": (NOW - timedelta(seconds=12)).isoformat(),
     "next_slot": (NOW + timedelta(seconds=48)).isoformat(),
     "backing_off_until": None,
+    "held_until": None,
     "owed": 0,
     "dead": 0,
 }
@@ -121,6 +122,17 @@ def test_a_line_for_each_job() -> None:
     ]
     assert second.split() == ["rates", "well", "succeeded", "12s", "ago", "in", "48s", "0", "0"]
     assert third.split() == ["p", "paused", "-", "-", "-", "0", "0"]
+
+
+@pytest.mark.parametrize(
+    ("backing_off", "held", "shown"),
+    [(None, None, "in 48s"), (600, 60, "in 10m"), (60, 600, "in 10m"), (None, 5, "in 48s")],
+)
+def test_the_next_slot_is_one_that_is_run(backing_off: int | None, held: int | None, shown: str) -> None:
+    """What is left out before it, because the job or its host wants a rest, is none."""
+    times = {"backing_off_until": backing_off, "held_until": held}
+    row = ROW | {key: (NOW + timedelta(seconds=wait)).isoformat() if wait else None for key, wait in times.items()}
+    assert standing.cells(row, NOW)[4] == shown
 
 
 def test_what_is_wrong_stands_at_the_top() -> None:

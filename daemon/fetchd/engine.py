@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from fetchd.body import MemoryBudget
 from fetchd.clock import SystemClock
 from fetchd.config import Config, Host
 from fetchd.extract.reader import Reader
+from fetchd.fetch import holds
 from fetchd.fetch.auth.vault import PREFIX, Vault
 from fetchd.fetch.client import ClientOptions, open_transport
 from fetchd.fetch.fetcher import Fetcher
+from fetchd.fetch.holds import Holds
 from fetchd.fetch.hosts import HostLimits, Hosts
 from fetchd.fetch.proxies import Proxies
 from fetchd.fetch.resolver import Names
@@ -44,6 +47,7 @@ class Engine:
     runner: Runner
     outbox: Outbox
     roster: Roster
+    fetcher: Fetcher
     hosts: Hosts
     budget: MemoryBudget
     resources: Resources
@@ -72,7 +76,8 @@ async def open_engine(
     """
     daemon, clock = config.daemon, SystemClock()
     names = Names(tuple(config.dns.nameservers), config.dns.timeout, config.dns.attempts)
-    hosts = Hosts(limits_of(config.hosts), clock)
+    held = Holds(clock, await store.notes(holds.PREFIX), partial(store.note, needed=False))
+    hosts = Hosts(limits_of(config.hosts), clock, holds=held)
     proxies = Proxies.of({name: value.reveal() for name, value in config.proxies.items()})
     async with AsyncExitStack() as stack:
         # Without a lock on the state directory nothing in it is ours to use, or to tidy.
@@ -103,7 +108,7 @@ async def open_engine(
             fetcher.forget(jobs)
 
         runs = Runs(roster, runner.run)
-        yield Engine(runs, runner, outbox, roster, hosts, budget, resources, transport.renew, forget)
+        yield Engine(runs, runner, outbox, roster, fetcher, hosts, budget, resources, transport.renew, forget)
 
 
 def limits_of(hosts: Mapping[str, Host]) -> dict[str, HostLimits]:

@@ -33,6 +33,7 @@ from fetchd.scheduler import Scheduler, say_missed
 from fetchd.secret import Redactor
 from fetchd.signals import Hangups
 from fetchd.stall import Heartbeat
+from fetchd.store import Store
 from fetchd.store.letters import dead_letters
 from fetchd.store.sqlite import SqliteStore
 from fetchd.systemd import Notifier
@@ -111,7 +112,9 @@ async def build(stack: AsyncExitStack, launch: Launch, store: SqliteStore, notif
     """
     config, clock = launch.reading.config, SystemClock()
     known = await Known.load(store)
-    sources = Sources(store.recall, lambda: scheduler.next_slots(), known, launch.redact)
+    sources = Sources(
+        store.recall, lambda: scheduler.next_slots(), known, launch.redact, lambda job: engine.fetcher.held_until(job)
+    )
     board = Board(config.jobs, config.path, sources, clock)
     board.recall(await store.recent(RECENT))
     watching = _watching(config, store, board, clock, launch.redact)
@@ -138,8 +141,8 @@ async def build(stack: AsyncExitStack, launch: Launch, store: SqliteStore, notif
     )
     for kind, condition in health.conditions.items():
         watching.notices.alerts.watch(kind, condition)
-    reloader = _reloader(launch, engine, scheduler, notifier, watching)
-    inside = Inside(engine.roster, engine.runs, engine.runner, store, board, health, reloader)
+    reloader = _reloader(launch, engine, store, scheduler, notifier, watching)
+    inside = Inside(engine.roster, engine.runs, engine.runner, store, board, health, reloader, engine.fetcher.lift)
     await stack.enter_async_context(listening(config.daemon.state_dir, Verbs(inside).table(), launch.redact))
     parts = Parts(engine, store, scheduler, heartbeat, watching, health, reloader, notifier)
     if config.daemon.listen:
@@ -162,11 +165,15 @@ def _watching(config: Config, store: SqliteStore, board: Board, clock: Clock, re
     return Watching(board, metrics, notices)
 
 
-def _reloader(launch: Launch, engine: Engine, scheduler: Scheduler, notifier: Notifier, watching: Watching) -> Reloader:
+def _reloader(
+    launch: Launch, engine: Engine, store: Store, scheduler: Scheduler, notifier: Notifier, watching: Watching
+) -> Reloader:
     force = Force(engine.roster, scheduler, engine.runner.cancel, _followers(launch.log, engine, watching))
 
     def tell(verdict: Verdict) -> None:
         engine.outbox.hurry({*verdict.changes.added, *verdict.changes.changed})
+        for name in verdict.changes.changed:
+            store.forgive(name)  # whoever has mended it wants to see that at its next slot
         watching.reloaded(verdict, reloader.config.jobs)
 
     reloader = Reloader(launch.source, launch.reading, force, notifier, [tell])

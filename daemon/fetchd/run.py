@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -163,7 +164,8 @@ class Progress:
 
     ``bytes`` are those of all pages, ``earlier`` of them those of the pages before this one. ``failed`` is why the
     last attempt failed, for as long as the Run waits for the next one. ``deadline`` is when the
-    Run will be cut off, by the monotonic clock; None while that is not known.
+    Run will be cut off, by the monotonic clock; None while that is not known. What it sleeps through is spent
+    ``aside``, where it is in nobody's way.
     """
 
     phase: str = ""
@@ -175,3 +177,4 @@ class Progress:
     failed: Reason | None = None
     deadline: float | None = None
     timings: dict[str, float] = field(default_factory=dict)
+    aside: Callable[[], AbstractAsyncContextManager[None]] = nullcontext

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Final, Protocol
 
 import structlog
@@ -316,6 +317,16 @@ class Runner:
         live.waited = live.began - live.queued
         live.started = self._clock.now()
         live.deadline = live.progress.deadline = live.began + live.job.deadline
+        live.progress.aside = partial(self._aside, live)
+
+    @asynccontextmanager
+    async def _aside(self, live: Live) -> AsyncIterator[None]:
+        """Let others have the place of a Run that sleeps, as one does for as long as its host wants no request."""
+        live.has_place = False
+        self._places.release()
+        yield
+        await self._places.acquire()
+        live.has_place = True
 
     def _expire(self, live: Live) -> None:
         live.expired = True

@@ -70,7 +70,7 @@ REMEDIES: Final[Mapping[Reason, str]] = {
     Reason.BACKLOG: "Mend the sink, then replay or purge: see [failed deliveries](../how-to/failures.md#deliveries).",
     Reason.STARVED: "Raise `max_concurrent_runs`, `max_workers` or the host's `max_concurrent`, or spread the jobs.",
     Reason.BACKING_OFF: "`backoff` slows a failing job down. `fetchd trigger JOB` tries at once.",
-    Reason.RETRY_AFTER: "Nothing to do: the host is asked again when its time is over.",
+    Reason.RETRY_AFTER: "The host is asked again when its time is over, or after `fetchd resume JOB`.",
     Reason.FRESH: "Nothing to do: `respect_cache_control` asks again when the last response has expired.",
     Reason.PAUSED: "`fetchd resume JOB`.",
     Reason.STUCK: "Code of yours swallows its cancellation. Only a restart ends it; the log says where it waits.",

@@ -76,9 +76,9 @@ def test_a_module_that_ends_the_process_is_a_finding(tmp_path: Path) -> None:
 
 def test_hosts_are_named_as_requests_name_them(tmp_path: Path) -> None:
     """Names of hosts know no case, and an address has one spelling."""
-    text = f'[hosts."API.example.com"]\nmax_concurrent = 4\n[hosts."[2001:DB8::1]"]\n[hosts."192.0.2.1:80"]\n{JOB}'
-    hosts = loaded(tmp_path, text).hosts
-    assert hosts == {"api.example.com": Host(max_concurrent=4), "2001:db8::1": Host(), "192.0.2.1:80": Host()}
+    named = ("API.example.com", "[2001:DB8::1]", "192.0.2.1:80", "b.test.")
+    hosts = loaded(tmp_path, "".join(f'[hosts."{name}"]\nmax_concurrent = 4\n' for name in named) + JOB).hosts
+    assert hosts == dict.fromkeys(("api.example.com", "2001:db8::1", "192.0.2.1:80", "b.test"), Host(max_concurrent=4))
 
 
 @pytest.mark.parametrize("server", ["192.0.2.1", "192.0.2.1:53", "2001:db8::1", "[2001:db8::1]:5353"])

@@ -13,7 +13,8 @@ import pytest
 
 from fetchd.fetch.exchange import Exchange, Limits
 from fetchd.fetch.failures import HostHeldError
-from fetchd.fetch.hosts import REMEMBERED_AT_MOST, HostLimits, Hosts, Turn
+from fetchd.fetch.holds import REMEMBERED_AT_MOST
+from fetchd.fetch.hosts import HostLimits, Hosts, Turn
 from fetchd.run import Progress
 from tests.fetch.room import job
 from tests.fetch.timing import Timing
@@ -291,6 +292,10 @@ def test_what_the_refusal_says() -> None:
         ("[::1]:8080", "http://[::1]:8080/", "[::1]:8080"),
         ("::1", "http://[::1]:8080/", "::1"),
         ("münchen.test:81", "http://xn--mnchen-3ya.test:81/", "xn--mnchen-3ya.test:81"),
+        ("api.test", "https://api.test./", "api.test"),
+        ("api.test", "https://API.Test/", "api.test"),
+        ("::1", "http://[0:0:0::0001]/", "::1"),
+        ("", "http://[0:0:0::0001]:81/", "[::1]:81"),
     ],
 )
 def test_servers_at_several_ports_are_apart(limited: str, url: str, name: str) -> None:
@@ -298,6 +303,31 @@ def test_servers_at_several_ports_are_apart(limited: str, url: str, name: str) -
     hosts = Hosts({limited: HostLimits(max_concurrent=1)} if limited else {}, Timing().clock)
     assert hosts.name(httpx.URL(url)) == name
     assert (hosts.turn(name) is not None) == (name == limited or limited.startswith("m"))
+
+
+async def test_a_time_outlives_another_name() -> None:
+    """Whoever has been told to ask less writes limits for the whole host: what one of its ports has asked holds on."""
+    polite = Polite()
+    polite.hosts.hold("api.test:8443", 60.0)
+    polite.hosts.hold("other.test:8443", 60.0)
+    polite.hosts.replace({"api.test": HostLimits(max_concurrent=1)})
+    name = polite.hosts.name(httpx.URL("https://api.test:8443/"))
+    assert (name, polite.hosts.left(name), polite.hosts.left("other.test:8443")) == ("api.test", 60.0, 60.0)
+
+
+async def test_hosts_without_limits_any_more_are_let_go_of() -> None:
+    """Once nobody is there and nothing holds: any number of reloads may each name other hosts."""
+    polite = Polite(max_concurrent=1)
+    url = httpx.URL("https://api.test:8443/")
+    task = together(polite.exchange("there", 10.0))
+    await polite.timing.settle()
+    for passed, name in ((0, NAME), (10, NAME), (30, "api.test:8443")):
+        await polite.timing.advance(passed)
+        polite.hosts.replace({})
+        assert polite.hosts.name(url) == name
+        if passed == 0:
+            polite.hosts.hold(NAME, 30.0)
+    await asyncio.gather(*task)
 
 
 async def test_hosts_without_limits_cost_nothing() -> None:

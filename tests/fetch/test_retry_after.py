@@ -108,11 +108,13 @@ def test_no_text_breaks_it(text: str) -> None:
     [
         (said("5"), 5.0),
         (said("5", 503), 5.0),
+        (said("5", 403), 5.0),
         (said(" 0 "), 0.0),
         (said("1.5"), 1.5),
         (said("000000000000000000005"), 5.0),
         (said("9" * 5000), LONGEST),
         (said("5", 500), None),
+        (said("5", 404), None),
         (said("5", 301), None),
         (said("5", 200), None),
         (said(None), None),
@@ -126,7 +128,7 @@ def test_no_text_breaks_it(text: str) -> None:
     ],
 )
 def test_what_a_response_says(response: httpx.Response, seconds: float | None) -> None:
-    """On 429 and 503 alone; dates by the server's own clock, for ours may be another; what is past is over."""
+    """With few statuses; dates by the server's own clock, for ours may be another; what is past is over."""
     assert retry_after(response, NOW) == seconds
 
 
@@ -177,12 +179,12 @@ class Api:
         return Ending("ok", 0.0, progress, None, fetched)
 
 
-@pytest.mark.parametrize("status", [429, 503])
-async def test_a_run_waits_if_it_has_the_time(status: int) -> None:
+@pytest.mark.parametrize(("status", "reason"), [(403, Reason.HTTP_4XX), (429, Reason.HTTP_429), (503, Reason.HTTP_5XX)])
+async def test_a_run_waits_if_it_has_the_time(status: int, reason: Reason) -> None:
     """In the phase that says so, and for no longer than the server wants."""
     api = Api(said("5", status))
     task, progress = await api.begin(job(URL, **PATIENT))
-    assert (progress.phase, progress.failed) == ("backoff", Reason.HTTP_429 if status == 429 else Reason.HTTP_5XX)
+    assert (progress.phase, progress.failed) == ("backoff", reason)
     await api.timing.advance(4.9)
     assert api.times == [0]
     await api.timing.advance(0.1)

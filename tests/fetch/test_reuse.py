@@ -48,6 +48,54 @@ async def test_a_post_is_sent_once(upstream: UpstreamProcess) -> None:
         assert await counted(upstream, "once") == before + 1
 
 
+@asynccontextmanager
+async def losing(how: str, served: int) -> AsyncIterator[tuple[str, list[str]]]:
+    """Give the URL of a server that answers so many requests, and reads the next ones whole before it loses them.
+
+    What is given besides are the methods of the requests that it has read.
+    """
+    read: list[str] = []
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with closing(writer), suppress(OSError, EOFError):
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+                await reader.readexactly(int(head.partition("content-length: ")[2].partition("\r")[0] or 0))
+                read.append(head.partition(" ")[0])
+                if len(read) <= served:
+                    writer.write(response(b"hello"))
+                elif how == "rst":
+                    writer.transport.abort()
+                elif how == "cut":
+                    writer.write(response(b"hello")[:-1])
+                elif how == "503":
+                    writer.write(response(b"", "Retry-After: 0", status=503))
+                if len(read) > served and how != "503":
+                    return
+
+    server = await asyncio.start_server(talk, HOST, 0)
+    async with server:
+        yield f"http://{HOST}:{server.sockets[0].getsockname()[1]}/", read
+
+
+@pytest.mark.parametrize("how", ["close", "rst", "cut", "503"])
+@pytest.mark.parametrize("served", [0, 1], ids=["new", "reused"])
+@pytest.mark.parametrize("method", ["POST", "PATCH", "GET"])
+async def test_what_was_read_whole_and_lost(method: str, served: int, how: str) -> None:
+    """An order is placed once, over a new connection and over one that has served before; what may be repeated is."""
+    wanted = {"method": method, "body": None if method == "GET" else "an order", "timeout": "5s"}
+    async with losing(how, served) as (url, read), fetching() as fetcher:
+        for _ in range(served):
+            assert (await ending(fetcher, job(url, **wanted), 10)).why == "ok"
+        end = await ending(fetcher, job(url, **wanted, retries=1, deadline="20s"), 10)
+    assert end.why == ("http_5xx" if how == "503" else "protocol")
+    if method == "GET":
+        # The connection that was idle may have been closed before the request came: that is no attempt.
+        assert (end.progress.attempts, len(read) - served in {2, 2 + served}) == (2, True)
+    else:
+        assert (end.progress.attempts, len(read) - served) == (1, 1)
+
+
 @pytest.mark.parametrize("mode", ["extra", "close", "short", "big/300", "hangbody"])
 async def test_nothing_is_left_for_the_next(mode: str, upstream: UpstreamProcess) -> None:
     """Bytes of one response must never be taken for those of the next, least of all those of another job."""

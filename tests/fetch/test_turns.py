@@ -20,9 +20,12 @@ from fetchd.runner import Runner
 from fetchd.store import Memory
 from fetchd.store.memory import MemoryStore
 from tests.fetch.room import HOST, PATIENCE, ending, fetching, job, response
+from tests.fetch.test_retry_after import limiting
+from tests.processes import until
 
 SLOT = datetime(2026, 3, 1, tzinfo=UTC)
 TAKES = 0.06
+SHORTLY = 0.5
 
 
 class Source:
@@ -116,6 +119,21 @@ async def test_who_waits_for_a_host_takes_nobody_s_place() -> None:
         assert report.outcome is Outcome.SUCCEEDED
         assert sum(task.done() for task in waiting) < 9
         await asyncio.gather(*waiting)
+
+
+async def test_who_waits_out_a_time_takes_nobody_s_place() -> None:
+    """Those that sleep until their host takes requests again leave the only place for Runs to another host's job."""
+    async with limiting(SHORTLY) as (port, requests), running(runs=1) as (runner, hosts, _store):
+        waiting = begin(runner, *jobs_of(f"http://{HOST}:{port}/", 5, deadline="20s", retries=2))
+        await until(lambda: hosts.left(f"{HOST}:{port}") > 0)
+        (other,) = begin(runner, job(f"http://localhost:{port}/", name="other", timeout="5s"))
+        report = await other
+        assert report is not None
+        assert report.outcome is Outcome.SUCCEEDED
+        assert not any(task.done() for task in waiting)
+        reports = await asyncio.gather(*waiting)
+    assert {report and report.outcome for report in reports} == {Outcome.SUCCEEDED}
+    assert sum(status == 429 for _, _, status in requests) == 1
 
 
 async def test_runs_do_not_wait_for_each_other_in_a_circle() -> None:

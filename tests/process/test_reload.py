@@ -51,6 +51,21 @@ def slots(daemon: Daemon, name: str) -> list[datetime]:
     return [datetime.fromisoformat(line["slot"]) for line in daemon.lines("run_finished", job=name)]
 
 
+def test_a_job_that_was_mended_is_tried_at_its_next_slot(tmp_path: Path, upstream: UpstreamProcess) -> None:
+    """It backs off for an hour because of what the configuration said, and what that says now is another thing."""
+    backs_off = 'interval = "200ms"\nretries = 0\nbackoff = { after = 1, factor = 10, longest = "1h" }'
+    bad = job("same", upstream.url("status/500"), backs_off)
+    with Daemon(tmp_path, bad + job("mended", upstream.url("status/404"), backs_off)) as daemon:
+        for name in ("same", "mended"):
+            daemon.wait_for("slot_skipped", reason="backing_off", job=name)
+            daemon.wait_for("run_finished", 2, job=name)  # the next one is twenty seconds away
+        before = len(slots(daemon, "same"))
+        daemon.write(bad + job("mended", upstream.url("ok"), backs_off))
+        assert reload(daemon).returncode == 0
+        daemon.wait_for("run_finished", job="mended", outcome="succeeded")
+        assert len(slots(daemon, "same")) == before
+
+
 def test_only_what_changed_is_touched(tmp_path: Path, upstream: UpstreamProcess) -> None:
     """A job comes, one changes, one goes while its Run hangs, and one is the same: that one misses no slot."""
     ok, hang = upstream.url("ok"), upstream.url("hang")

@@ -54,11 +54,12 @@ class House:
     secrets: Sequence[str] = ()
     late: float = 0.0
     unwritable: str = ""
+    held: dict[str, datetime] = field(default_factory=dict)
     metrics: Callable[[], Awaitable[tuple[str, Sequence[bytes]]]] = up
 
     def __post_init__(self) -> None:
         known = Known(self.store.note, {})
-        sources = Sources(self.recall, lambda: self.slots, known)
+        sources = Sources(self.recall, lambda: self.slots, known, held_until=lambda job: self.held.get(job.name))
         self.board = Board(self.jobs, Path("/etc/fetchd/config.toml"), sources, self.clock)
         self.health = Health(
             late=lambda: self.late, lag=lambda: 0.0, stuck=lambda: (), unwritable=lambda: self.unwritable

@@ -161,6 +161,17 @@ async def test_the_page_of_a_job_tells_all_that_is_known() -> None:
     assert "s3cret" not in page
 
 
+async def test_a_host_that_wants_no_request_is_told_of() -> None:
+    """On both pages, whether the job has run yet or not: its slots are left out for a reason."""
+    house = House({"a": job("a"), "b": job("b")})
+    house.ran("b")
+    house.held = {"b": NOW + timedelta(minutes=50)}
+    async with house.served() as client:
+        pages = [await client.text(path) for path in ("/", "/jobs/b")]
+        assert "wants no request before" not in await client.text("/jobs/a")
+    assert ["wants no request before" in Tags(page).words for page in pages] == [True, True]
+
+
 async def test_a_failure_from_before_the_start_is_told_from_the_history() -> None:
     """After a restart nobody has failed yet, but whoever looks wants to know why the job is red."""
     house = House({"a": job("a")})

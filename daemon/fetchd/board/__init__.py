@@ -28,12 +28,16 @@ __all__ = ["Board", "Ending", "Known", "Look", "Recent", "Reload", "Sources", "S
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Whom the board asks for what it does not keep itself; none of it waits. ``redact`` takes secrets out."""
+    """Whom the board asks for what it does not keep itself; none of it waits. ``redact`` takes secrets out.
+
+    ``held_until`` is when a job's host wants to be asked again, as it has said.
+    """
 
     recall: Callable[[str], Memory]
     next_slots: Callable[[], Mapping[str, datetime]]
     known: Known
     redact: Callable[[str], str] = str
+    held_until: Callable[[Job], datetime | None] = lambda _job: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,7 @@ class Look(NamedTuple):
     next_slot: datetime | None
     last_success: datetime | None
     backing_off_until: datetime | None
+    held_until: datetime | None
 
 
 class Board(Unwatched):
@@ -133,6 +138,7 @@ class Board(Unwatched):
             None if memory.paused else next_slot,
             memory.last_success,
             _backing_off_until(job, memory) if memory.failures else None,
+            self._sources.held_until(job),
         )
 
     def overdue_since(self, job: str) -> datetime:

@@ -50,7 +50,7 @@ def cells(row: Row, now: datetime) -> tuple[str, ...]:
         _state(row),
         _last(row),
         _when(row["last_success"], now),
-        "-" if row["state"] == "paused" else _when(row["backing_off_until"] or row["next_slot"], now),
+        "-" if row["state"] == "paused" else _when(_next(row), now),
         str(row["owed"]),
         str(row["dead"]),
     )
@@ -103,6 +103,12 @@ def _last(row: Row) -> str:
     text = f"{times}{row['last_outcome']}{reason}{message}"
     text = "".join(letter if letter.isprintable() else "?" for letter in text)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+
+
+def _next(row: Row) -> str | None:
+    """Return about when a job is run next, as far as is known."""
+    times = (row["next_slot"], row["backing_off_until"], row.get("held_until"))
+    return max((time for time in times if time), key=datetime.fromisoformat, default=None)
 
 
 def _when(moment: str | None, now: datetime) -> str:

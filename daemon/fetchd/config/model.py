@@ -75,7 +75,7 @@ def host_name(name: str) -> str:
     try:
         if match is None or not 0 < int(match["port"] or 1) < 65536:
             raise ValueError
-        host = str(ipaddress.IPv6Address(match["v6"])) if match["v6"] else match["host"]
+        host = str(ipaddress.IPv6Address(match["v6"])) if match["v6"] else match["host"].removesuffix(".")
     except ValueError:
         message = 'write the host alone, or with a port, such as [hosts."api.example.com"] or [hosts."localhost:8080"]'
         raise ValueError(message) from None

@@ -18,6 +18,7 @@ from fetchd.control.server import Reply, Verb
 from fetchd.control.wire import EXIT_BUSY, EXIT_CONFIG, EXIT_FAILED
 from fetchd.errors import FetchdError, StoreError
 from fetchd.health import Health, Stage
+from fetchd.job import Job
 from fetchd.reload.changes import Why
 from fetchd.reload.reloader import Reloader
 from fetchd.roster import Roster, Runs
@@ -44,7 +45,10 @@ class AskedError(FetchdError):
 
 @dataclass(frozen=True, slots=True)
 class Inside:
-    """The parts of the daemon that verbs speak with."""
+    """The parts of the daemon that verbs speak with.
+
+    ``lift`` lets the host of a job be asked again before the time that it has named, and returns whether it had.
+    """
 
     roster: Roster
     runs: Runs
@@ -53,6 +57,7 @@ class Inside:
     board: Board
     health: Health
     reloader: Reloader
+    lift: Callable[[Job], bool]
 
 
 class Verbs:
@@ -132,11 +137,12 @@ class Verbs:
         return 0
 
     async def resume(self, request: Mapping[str, Any], reply: Reply) -> int:
-        """Run ``jobs``, or all, again at their slots; one that backs off keeps its own rhythm again."""
+        """Run ``jobs``, or all, again at their slots: by their own rhythm, whatever time their hosts have named."""
         self._refuse_unless_running()
         names, others = self._to_switch(request, paused=False)
         for name in (*names, *others):
             self._inside.store.forgive(name)
+        lifted = [name for name in (*names, *others) if self._inside.lift(self._inside.roster.jobs[name])]
         for name in names:
             self._inside.store.pause(name, False)
             self._inside.board.resumed(name)
@@ -146,6 +152,8 @@ class Verbs:
             await reply.out(f"{name}: resumed")
         for name in others:
             await reply.out(f"{name}: was not paused; it does not back off")
+        for name in lifted:
+            await reply.out(f"{name}: its host is asked again, although it has named a later time")
         return 0
 
     async def reload(self, _request: Mapping[str, Any], reply: Reply) -> int:
@@ -271,6 +279,7 @@ def _row(standing: Standing, look: Look, progress: Progress | None) -> dict[str,
         "last_success": look.last_success,
         "next_slot": look.next_slot,
         "backing_off_until": look.backing_off_until,
+        "held_until": look.held_until,
         "owed": look.owed,
         "dead": look.dead,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from datetime import datetime
 from typing import Final
 
 import httpx
@@ -69,6 +70,16 @@ class Fetcher:
             return Reason.FRESH, left
         return None
 
+    def held_until(self, job: Job) -> datetime | None:
+        """Return when the host of ``job`` wants to be asked again, as it has said; None if it may be asked."""
+        if job.url is None or not self._hosts.remembered:
+            return None
+        return self._hosts.held_until(self._name(job))
+
+    def lift(self, job: Job) -> bool:
+        """Let the host of ``job`` be asked, whatever time it has named; return whether it had named one."""
+        return job.url is not None and self._hosts.lift(self._name(job))
+
     def turn(self, job: Job) -> Turn | None:
         """Return the turn at its host that a Run of ``job`` has to wait for before it begins; None if there is none.
 
@@ -119,7 +130,7 @@ class Fetcher:
                 if wait is None:
                     raise
                 progress.failed, progress.phase = error.reason, "backoff"
-            await self._pace.sleep(wait)
+            await self._sleep(wait, progress)
 
     async def send(self, method: str, url: str, headers: Mapping[str, str], body: Body, timeouts: Timeouts) -> int:
         """Send ``body`` and return the response's status; redirects are not followed, the response is not read.
@@ -174,7 +185,11 @@ class Fetcher:
                 error = self._hosts.refusal(name)
                 error.phase = progress.phase
                 raise error
-            await self._pace.sleep(min(spread(left, self._pace.jitter), (left + remaining) / 2))
+            await self._sleep(min(spread(left, self._pace.jitter), (left + remaining) / 2), progress)
+
+    async def _sleep(self, seconds: float, progress: Progress) -> None:
+        async with progress.aside():
+            await self._pace.sleep(seconds)
 
     def _judge(self, response: httpx.Response, job: Job, exchange: Exchange) -> None:
         """Let ``response`` pass, or have its host left alone for as long as it asks."""

@@ -8,20 +8,20 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime
 from enum import IntEnum
+from functools import partial
+from ipaddress import IPv6Address
 from typing import TYPE_CHECKING, Final, Protocol
 
 import httpx
 
 from fetchd.clock import Clock
 from fetchd.fetch.failures import HostHeldError
+from fetchd.fetch.holds import Holds
 
 if TYPE_CHECKING:
     from fetchd.fetch.exchange import Exchange
-
-REMEMBERED_AT_MOST: Final = 4096
-"""Hosts without limits of their own that have named a time: redirects may lead to any number of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +86,12 @@ class Turn:
 class _Host:
     """One host: who is there, who waits, and when the next one may start."""
 
-    __slots__ = ("_clock", "_later", "_lent", "_next_start", "_queues", "_taken", "_timer", "limits", "not_before")
+    __slots__ = ("_clock", "_held", "_later", "_lent", "_next_start", "_queues", "_taken", "_timer", "limits")
 
-    def __init__(self, limits: HostLimits, clock: Clock, later: Later) -> None:
+    def __init__(self, limits: HostLimits, held: Callable[[], float], clock: Clock, later: Later) -> None:
+        """Begin. ``held`` tells for how many seconds the host wants no request."""
         self.limits = limits
-        self.not_before = -math.inf
+        self._held = held
         self._clock = clock
         self._later = later
         self._taken = 0
@@ -101,9 +102,11 @@ class _Host:
         self._lent: OrderedDict[Turn, None] = OrderedDict()
         self._timer: Timer | None = None
 
-    def left(self) -> float:
-        """Return for how many seconds the host wants no request; 0 or less if it takes them."""
-        return self.not_before - self._clock.monotonic()
+    @property
+    def idle(self) -> bool:
+        """Whether nobody is there or waits, and nobody has to."""
+        waited = self._next_start > self._clock.monotonic()
+        return not (self._taken or waited or self._held() or any(self._queues))
 
     async def wait(self, turn: Turn, rank: _Rank) -> bool:
         """Wait until ``turn`` may start; return False if the host wants no request at all for some time."""
@@ -122,7 +125,7 @@ class _Host:
             queue = self._queues[rank]
             while queue:
                 turn, ready = next(iter(queue.items()))
-                held = self.left() > 0
+                held = self._held() > 0
                 if not ready.done():
                     if not (held or self._may_start(turn, rank)):
                         return
@@ -139,7 +142,7 @@ class _Host:
         self._lent.pop(turn, None)
         now = self._clock.monotonic()
         spacing = self.limits.min_spacing
-        if not turn.placed or self.left() > 0 or (spacing and now >= turn.mine_until):
+        if not turn.placed or self._held() or (spacing and now >= turn.mine_until):
             return False
         self._next_start = max(self._next_start, now + spacing)
         return True
@@ -202,40 +205,43 @@ def _later(seconds: float, call: Callable[[], None]) -> Timer:
 class Hosts:
     """What all jobs share about each host, by the name that `name` gives it. Times are monotonic seconds."""
 
-    def __init__(self, limits: Mapping[str, HostLimits], clock: Clock, later: Later = _later) -> None:
+    def __init__(
+        self, limits: Mapping[str, HostLimits], clock: Clock, later: Later = _later, holds: Holds | None = None
+    ) -> None:
         self._clock = clock
         self._later = later
+        self._holds = Holds(clock) if holds is None else holds
         self._hosts: dict[str, _Host] = {}
-        self._not_before: dict[str, float] = {}
-        """For hosts without limits, where nobody waits for a turn."""
         self.replace(limits)
 
     def replace(self, limits: Mapping[str, HostLimits]) -> None:
         """Obey ``limits`` from now on. Who is there still counts, and a time that a host has named still holds."""
         wanted = {_ascii(name): one for name, one in limits.items() if one != _NO_LIMITS}
-        for name, host in self._hosts.items():
+        for name, host in list(self._hosts.items()):
             host.limit(wanted.get(name, _NO_LIMITS))
+            if name not in wanted and host.idle:
+                del self._hosts[name]
         for name in wanted.keys() - self._hosts.keys():
-            self._hosts[name] = host = _Host(wanted[name], self._clock, self._later)
-            host.not_before = self._not_before.pop(name, host.not_before)
+            self._hosts[name] = _Host(wanted[name], partial(self._holds.left, name), self._clock, self._later)
+        for name in self._holds.names():
+            host_alone, port = _parts(name)
+            if port and (called := self._called(host_alone, port, port)) != name:
+                self._holds.move(name, called)
 
     def name(self, url: httpx.URL) -> str:
         """Return what the server of ``url`` is called here: its host, with the port unless that is the scheme's own.
 
         Servers at several ports of one machine have nothing to do with one another, unless limits name their host.
         """
-        host = url.raw_host.decode("ascii")
+        host = _one_way(url.raw_host.decode("ascii"))
         if url.port is None and not self._hosts:
             return host
-        server = _server(host, url.port or _PORTS.get(url.scheme))
-        if server in self._hosts or (url.port is not None and host not in self._hosts):
-            return server
-        return host
+        return self._called(host, url.port, url.port or _PORTS.get(url.scheme))
 
     @property
     def remembered(self) -> int:
-        """How many hosts without limits have named a time."""
-        return len(self._not_before)
+        """How many hosts have named a time."""
+        return len(self._holds)
 
     def turn(self, name: str) -> Turn | None:
         """Return a turn to be waited for at the host called ``name``; None where there is nothing to wait for."""
@@ -244,38 +250,29 @@ class Hosts:
 
     def left(self, name: str) -> float:
         """Return for how many seconds the host wants no request; 0 if it takes them."""
-        host = self._hosts.get(name)
-        if host is not None:
-            return max(0.0, host.left())
-        if not self._not_before or (time := self._not_before.get(name)) is None:
-            return 0.0
-        left = time - self._clock.monotonic()
-        if left <= 0:
-            del self._not_before[name]
-        return max(0.0, left)
+        return self._holds.left(name)
+
+    def held_until(self, name: str) -> datetime | None:
+        """Return when the host takes requests again, by the wall's clock; None if it takes them."""
+        return self._holds.until(name)
 
     def hold(self, name: str, seconds: float) -> None:
         """Send the host no request for ``seconds``, as it has asked; a longer time that it has named stays.
 
         Those who wait for their turn are told at once.
         """
-        if seconds <= self.left(name):
-            return
-        time = self._clock.monotonic() + seconds
-        host = self._hosts.get(name)
-        if host is not None:
-            host.not_before = time
-            host.admit()
-            return
-        if name not in self._not_before and len(self._not_before) >= REMEMBERED_AT_MOST:
-            del self._not_before[min(self._not_before, key=lambda known: self._not_before[known])]
-        self._not_before[name] = time
+        if self._holds.hold(name, seconds) and name in self._hosts:
+            self._hosts[name].admit()
+
+    def lift(self, name: str) -> bool:
+        """Take requests to be welcome again, whatever time the host has named; return whether it had named one."""
+        return self._holds.lift(name)
 
     def refusal(self, name: str, exchange: Exchange | None = None) -> HostHeldError:
         """Return the error for an exchange with a host that wants none yet."""
-        left = self.left(name)
-        time = (self._clock.now() + timedelta(seconds=left)).isoformat(timespec="seconds")
-        return HostHeldError(f"{name} asked for no request before {time}", exchange, left)
+        until = self.held_until(name) or self._clock.now()
+        time = until.isoformat(timespec="seconds")
+        return HostHeldError(f"{name} asked for no request before {time}", exchange, self.left(name))
 
     async def start(self, name: str, exchange: Exchange, held: ExitStack) -> None:
         """Wait for the exchange's turn; it is given back when ``held`` closes.
@@ -285,7 +282,7 @@ class Hosts:
         """
         host = self._hosts.get(name)
         if host is None:
-            if self._not_before and self.left(name):
+            if self.left(name):
                 raise self.refusal(name, exchange)
             return
         turn = exchange.turn if exchange.turn is not None and exchange.turn.fits(host) else Turn(host)
@@ -298,17 +295,40 @@ class Hosts:
                 raise self.refusal(name, exchange)
         turn.started = True
 
+    def _called(self, host: str, port: int | None, reached: int | None) -> str:
+        """Return the name of a server by its host, the port that is written, and the one that it is reached at."""
+        server = _server(host, reached)
+        if server in self._hosts or (port is not None and host not in self._hosts):
+            return server
+        return host
+
 
 def _ascii(name: str) -> str:
     """Return ``name`` as requests carry it; international names may be written either way."""
-    host, _, port = name.rpartition(":")
-    if not host or (":" in host and not host.startswith("[")):
-        host, port = name, ""
+    host, port = _parts(name)
     try:
-        ascii_host = httpx.URL(scheme="http", host=host.strip("[]")).raw_host.decode("ascii")
+        ascii_host = _one_way(httpx.URL(scheme="http", host=host).raw_host.decode("ascii"))
     except httpx.InvalidURL:
         return name  # no request can name it
-    return _server(ascii_host, int(port)) if port else ascii_host
+    return _server(ascii_host, port) if port else ascii_host
+
+
+def _parts(name: str) -> tuple[str, int | None]:
+    """Return the host and the port of a name, in which IPv6 addresses need brackets only where a port follows."""
+    host, _, port = name.rpartition(":")
+    if not (port.isdecimal() and host) or (":" in host and not host.startswith("[")):
+        return name.strip("[]"), None
+    return host.strip("[]"), int(port)
+
+
+def _one_way(host: str) -> str:
+    """Return ``host`` as it is written here: a final dot, or the zeros of an address, make no other host of it."""
+    if ":" not in host:
+        return host.removesuffix(".")
+    try:
+        return str(IPv6Address(host))
+    except ValueError:
+        return host
 
 
 def _server(host: str, port: int | None) -> str:

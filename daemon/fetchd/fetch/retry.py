@@ -18,8 +18,8 @@ from fetchd.job import Job, Retry
 
 IDEMPOTENT: Final = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS"})
 """Methods that do the same when they are sent twice (RFC 9110, 9.2.2)."""
-NAMES_A_TIME: Final = frozenset({429, 503})
-"""Statuses with which a server's Retry-After is obeyed."""
+NAMES_A_TIME: Final = frozenset({403, 429, 503})
+"""Statuses with which a server's Retry-After is obeyed: some say 403, GitHub among them, to those who ask too much."""
 SPREAD: Final = 5.0
 """Seconds at the most over which those are spread who wait for the same time: they must not come back as a herd."""
 

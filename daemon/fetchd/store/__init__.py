@@ -112,8 +112,11 @@ class Store(Protocol):
     def forgive(self, job: str) -> None:
         """Forget how often ``job`` has failed in a row: it is to keep its own rhythm again."""
 
-    def note(self, name: str, value: str | None) -> None:
-        """Keep ``value`` under ``name`` over restarts; None forgets it. For what has no table of its own."""
+    def note(self, name: str, value: str | None, *, needed: bool = True) -> None:
+        """Keep ``value`` under ``name`` over restarts; None forgets it. For what has no table of its own.
+
+        What is not ``needed`` is lost while nothing can be written.
+        """
 
     async def notes(self, prefix: str) -> Mapping[str, str]:
         """Return what was noted under the names that begin with ``prefix``."""

@@ -136,7 +136,7 @@ class MemoryStore:
         """Forget how often ``job`` has failed in a row."""
         self._memories[job] = self.recall(job)._replace(failures=0, failing_since=None)
 
-    def note(self, name: str, value: str | None) -> None:
+    def note(self, name: str, value: str | None, *, needed: bool = True) -> None:
         """Keep ``value`` under ``name``; None forgets it."""
         self._notes.pop(name, None)
         if value is not None:

@@ -216,13 +216,15 @@ class SqliteStore:
 
     def forgive(self, job: str) -> None:
         """Forget how often ``job`` has failed in a row."""
-        self._known(job).forgive()
-        self._note_failures(job)
+        if (known := self._known(job)).failures:
+            known.forgive()
+            self._note_failures(job)
 
-    def note(self, name: str, value: str | None) -> None:
+    def note(self, name: str, value: str | None, *, needed: bool = True) -> None:
         """Keep ``value`` under ``name`` over restarts; None forgets it."""
         sql, row = (_FORGET, (name,)) if value is None else (_NOTE, (name, value))
-        self._writer.keep(lambda transaction: _execute(sql, row, transaction))
+        put = self._writer.keep if needed else self._writer.offer
+        put(lambda transaction: _execute(sql, row, transaction))
 
     async def notes(self, prefix: str) -> Mapping[str, str]:
         """Return what was noted under the names that begin with ``prefix``."""

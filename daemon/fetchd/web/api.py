@@ -135,6 +135,7 @@ class Api:
             "last_success": look.last_success,
             "next_slot": look.next_slot,
             "backing_off_until": look.backing_off_until,
+            "held_until": look.held_until,
             "owed": look.owed,
             "dead": look.dead,
             "runs": standing.runs or {},
