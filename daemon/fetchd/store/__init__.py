@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from fetchd.errors import Reason
 from fetchd.run import Carried, Delivery, Fetched, Report, Run, Validators
 
-__all__ = ["Lane", "Memory", "Owed", "Store"]
+__all__ = ["NOTHING", "Lane", "Memory", "Owed", "Store"]
 
 
 class Memory(NamedTuple):
     """What is remembered of a job's last result: enough to tell whether the next one is another.
-
-    A tuple: each view of the page and each scrape makes one for every job, and a dataclass takes six times as long.
 
     ``owed`` and ``dead`` count its deliveries that are not made; while one is dead the job is fetched in full again.
     ``owed_bytes`` is what they hand over: a body that is owed to two sinks counts twice. ``failures`` are the Runs
@@ -34,6 +32,28 @@ class Memory(NamedTuple):
     failures: int = 0
     failing_since: datetime | None = None
     paused: bool = False
+
+    def took(self, fetched: Fetched) -> Memory:
+        """Return it with what a result leaves to the next one."""
+        carried = self.carried if fetched.carried is None else fetched.carried
+        return self._replace(validators=fetched.validators, sha256=fetched.body.sha256, carried=carried)
+
+    def counted(self, report: Report) -> Memory:
+        """Return it with the Runs counted whose fetch has failed in a row; those that were cancelled say nothing."""
+        if not report.counts or not (report.failed_to_fetch or self.failures):
+            return self
+        if not report.failed_to_fetch:
+            return self.forgiven()
+        since = self.failing_since or report.started or report.run.slot
+        return self._replace(failures=self.failures + 1, failing_since=since)
+
+    def forgiven(self) -> Memory:
+        """Return it without the Runs that have failed in a row."""
+        return self._replace(failures=0, failing_since=None) if self.failures else self
+
+
+NOTHING: Final = Memory()
+"""What is remembered of a job that was never run."""
 
 
 @dataclass(frozen=True, slots=True)

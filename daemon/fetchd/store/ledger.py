@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from fetchd.store.writer import Transaction
@@ -31,21 +31,20 @@ _NONE: Final = Counts()
 
 Lanes = dict[tuple[str, str], Counts]
 """Counts by job and sink."""
+Tell = Callable[[str, Counts], None]
+"""Is told how many deliveries of a job are not made."""
 
 
 class Ledger:
-    """Counts in the writer's thread; the loop reads what was true when the last transaction had ended."""
+    """Counts in the writer's thread; the loop is told what is true when a transaction has ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Tell = lambda _job, _counts: None) -> None:
+        self._tell = tell
         self._published: dict[str, Counts] = {}
         self._lanes: Lanes = {}
         self._fresh: Lanes | None = None
         self._changes: Lanes = {}
         self._version: int | None = None
-
-    def of(self, job: str) -> Counts:
-        """Return the counts of ``job``; for the loop."""
-        return self._published.get(job, _NONE)
 
     def begin(self, transaction: Transaction) -> None:
         """Count what `change` is told once ``transaction`` is committed; count anew if another process has written."""
@@ -81,11 +80,18 @@ class Ledger:
             transaction.told.append(lambda: self._publish(published, changes))
 
     def _publish(self, published: dict[str, Counts] | None, changes: dict[str, Counts]) -> None:
-        """Let the loop see the changes; on the loop, in the order of the transactions."""
+        """Tell the loop of the changes; on the loop, in the order of the transactions."""
+        told = set(changes)
         if published is not None:
+            told |= self._published.keys() | published.keys()
             self._published = published
-        for job, change in changes.items():
-            self._published[job] = self.of(job).plus(change)
+        for job in told:
+            counts = self._published.get(job, _NONE).plus(changes.get(job, _NONE))
+            self._tell(job, counts)
+            if counts == _NONE:
+                self._published.pop(job, None)
+            else:
+                self._published[job] = counts
 
 
 def counted(connection: sqlite3.Connection) -> Lanes:

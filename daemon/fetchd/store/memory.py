@@ -11,7 +11,7 @@ from typing import Final
 
 from fetchd.errors import Reason
 from fetchd.run import Delivery, Fetched, Report, Run, deliveries_of
-from fetchd.store import Lane, Memory, Owed
+from fetchd.store import NOTHING, Lane, Memory, Owed
 
 HISTORY: Final = 20
 FAILURES: Final = 20
@@ -36,7 +36,7 @@ class MemoryStore:
 
     def recall(self, job: str) -> Memory:
         """Return what is remembered of ``job``."""
-        return self._memories.get(job, Memory())
+        return self._memories.get(job, NOTHING)
 
     async def claim(self, run: Run) -> bool:
         """Take the slot of ``run``; the same slot is given only once."""
@@ -49,10 +49,7 @@ class MemoryStore:
     async def commit(self, run: Run, fetched: Fetched, sinks: Sequence[str], now: datetime) -> Sequence[Delivery]:
         """Keep the result until each of ``sinks`` has it."""
         body = fetched.body
-        known = self.recall(run.job)
-        known = known._replace(
-            validators=fetched.validators, sha256=body.sha256, carried=fetched.carried or known.carried
-        )
+        known = self.recall(run.job).took(fetched)
         deliveries: Sequence[Delivery] = ()
         if sinks:
             kept = replace(fetched, body=body.keep())
@@ -122,7 +119,7 @@ class MemoryStore:
         elif report.started is not None:
             success = report.started + timedelta(seconds=report.duration)
             self._memories[job] = self.recall(job)._replace(last_success=success)
-        self._count_failure(report)
+        self._memories[job] = self.recall(job).counted(report)
 
     def skip(self, job: str, slot: datetime, reason: Reason) -> None:
         """Count a slot that found no Run of its own."""
@@ -134,7 +131,7 @@ class MemoryStore:
 
     def forgive(self, job: str) -> None:
         """Forget how often ``job`` has failed in a row."""
-        self._memories[job] = self.recall(job)._replace(failures=0, failing_since=None)
+        self._memories[job] = self.recall(job).forgiven()
 
     def note(self, name: str, value: str | None, *, needed: bool = True) -> None:
         """Keep ``value`` under ``name``; None forgets it."""
@@ -152,17 +149,6 @@ class MemoryStore:
         known = {id(report) for report in recent}
         older = [report for report in self._failed.get(job, ()) if id(report) not in known]
         return list(islice(reversed([*older, *recent]), limit))
-
-    def _count_failure(self, report: Report) -> None:
-        known = self.recall(report.run.job)
-        if not report.counts:
-            return
-        if report.failed_to_fetch:
-            since = known.failing_since or report.started or report.run.slot
-            known = known._replace(failures=known.failures + 1, failing_since=since)
-        else:
-            known = known._replace(failures=0, failing_since=None)
-        self._memories[report.run.job] = known
 
     async def recent(self, limit: int) -> Sequence[Report]:
         """Return the last ``limit`` reports of each job, the oldest first."""

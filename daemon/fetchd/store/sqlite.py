@@ -78,12 +78,13 @@ async def open_sqlite_store(
         StateError: the directory cannot be written.
         StoreError: the database is damaged, was written by a newer fetchd, or is locked.
     """
-    path, ledger = state_dir / NAME, Ledger()
+    path, remembered = state_dir / NAME, Remembered()
+    ledger = Ledger(remembered.count)
     bodies = Bodies(state_dir / BODIES, partial(settle, path))
     writer = Writer(path, ledger.begin)
     await writer.start(lambda: open_database(path, busy=busy))
     deliveries, reports = Deliveries(ledger, bodies, redact), History(history, failures, redact)
-    store = SqliteStore(path, writer, deliveries, bodies, history=reports, inline_up_to=inline_up_to)
+    store = SqliteStore(writer, remembered, deliveries, bodies, history=reports, inline_up_to=inline_up_to)
     try:
         await store.load()
         yield store
@@ -95,16 +96,22 @@ class SqliteStore:
     """Answers from memory where it can, and writes in groups; see `Store`."""
 
     def __init__(
-        self, path: Path, writer: Writer, deliveries: Deliveries, bodies: Bodies, *, history: History, inline_up_to: int
+        self,
+        writer: Writer,
+        remembered: Remembered,
+        deliveries: Deliveries,
+        bodies: Bodies,
+        *,
+        history: History,
+        inline_up_to: int,
     ) -> None:
-        self._path = path
+        self._path = writer.path
         self._writer = writer
-        self._ledger = deliveries.ledger
+        self._remembered = remembered
         self._bodies = bodies
         self._history = history
         self._inline_up_to = inline_up_to
         self._deliveries = deliveries
-        self._jobs: dict[str, Remembered] = {}
         self._filing: set[asyncio.Task[None]] = set()
         self._file: tuple[int, int] | None = None
 
@@ -124,7 +131,8 @@ class SqliteStore:
         Raises:
             StoreError: it cannot be read.
         """
-        self._jobs, filed = await self._writer.run(load, reads=True)
+        known, filed = await self._writer.run(load, reads=True)
+        self._remembered.load(known)
         try:
             await on_disk(lambda: self._bodies.sweep(filed))
             self._file = await on_disk(self._identity)
@@ -133,15 +141,14 @@ class SqliteStore:
 
     def recall(self, job: str) -> Memory:
         """Return what is remembered of ``job``, its deliveries counted as of the last transaction."""
-        known = self._jobs.get(job) or Remembered()
-        return known.memory(self._ledger.of(job))
+        return self._remembered.of(job)
 
     async def claim(self, run: Run) -> bool:
         """Take the slot of ``run``; the state directory is this process's alone, so nobody else has to be asked."""
-        known = self._known(run.job)
+        known = self.recall(run.job)
         if known.last_slot == run.slot:
             return False
-        known.last_slot = run.slot
+        self._remembered.keep(run.job, known._replace(last_slot=run.slot))
         row = (run.job, run.slot.isoformat())
         self._writer.offer(lambda transaction: _execute(_CLAIM, row, transaction))
         return True
@@ -155,7 +162,7 @@ class SqliteStore:
             StoreError: nothing of it is kept.
         """
         if not sinks:
-            self._known(run.job).took(fetched)
+            self._took(run.job, fetched)
             row = remembered_row(run.job, fetched)
             self._writer.offer(lambda transaction: _execute(REMEMBER, row, transaction))
             fetched.body.close()
@@ -196,14 +203,17 @@ class SqliteStore:
 
     def finish(self, report: Report) -> None:
         """Note how a Run ended."""
-        succeeded = None
+        job, succeeded = report.run.job, None
+        before = self.recall(job)
+        known = before.counted(report)
         if report.outcome.good and report.started is not None:
             at = report.started + timedelta(seconds=report.duration)
-            self._known(report.run.job).last_success = at
+            known = known._replace(last_success=at)
             succeeded = at.isoformat()
+        self._remembered.keep(job, known)
         self._writer.offer(lambda transaction: self._history.add(report, succeeded, transaction))
-        if self._known(report.run.job).counted(report):
-            self._note_failures(report.run.job)
+        if known.failures != before.failures:
+            self._note_failures(job)
 
     def skip(self, job: str, slot: datetime, reason: Reason) -> None:
         """Count a slot that found no Run of its own."""
@@ -211,13 +221,13 @@ class SqliteStore:
 
     def pause(self, job: str, paused: bool) -> None:
         """Note whether ``job`` is paused."""
-        self._known(job).paused = paused
+        self._remembered.keep(job, self.recall(job)._replace(paused=paused))
         self._writer.keep(lambda transaction: _execute(_PAUSE, (job, paused), transaction))
 
     def forgive(self, job: str) -> None:
         """Forget how often ``job`` has failed in a row."""
-        if (known := self._known(job)).failures:
-            known.forgive()
+        if (known := self.recall(job)).failures:
+            self._remembered.keep(job, known.forgiven())
             self._note_failures(job)
 
     def note(self, name: str, value: str | None, *, needed: bool = True) -> None:
@@ -271,7 +281,7 @@ class SqliteStore:
         await self._writer.aclose()
 
     async def _insert(self, run: Run, kept: Fetched, sinks: Sequence[str], now: datetime) -> None:
-        note = partial(self._known(run.job).took, kept)
+        note = partial(self._took, run.job, kept)
         sinks = tuple(sinks)
 
         def act(transaction: Transaction) -> None:
@@ -307,16 +317,13 @@ class SqliteStore:
         await asyncio.shield(task)
         return kept
 
+    def _took(self, job: str, fetched: Fetched) -> None:
+        self._remembered.keep(job, self.recall(job).took(fetched))
+
     def _note_failures(self, job: str) -> None:
-        known = self._known(job)
+        known = self.recall(job)
         failures, since = known.failures, known.failing_since.isoformat() if known.failing_since else None
         self._writer.offer(lambda transaction: History.failing(job, failures, since, transaction))
-
-    def _known(self, job: str) -> Remembered:
-        known = self._jobs.get(job)
-        if known is None:
-            known = self._jobs[job] = Remembered()
-        return known
 
     def _identity(self) -> tuple[int, int] | None:
         try:

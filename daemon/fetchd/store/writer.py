@@ -62,7 +62,7 @@ class Writer:
 
     def __init__(self, path: Path, begin: Callable[[Transaction], None], *, waiting: int = WAITING) -> None:
         self.transactions = 0
-        self._path = path
+        self.path = path
         self._begin = begin
         self._room = MemoryBudget(waiting)
         self._health = Health(path)
@@ -100,7 +100,7 @@ class Writer:
             thread.start()
         except RuntimeError as error:
             self._ended = None
-            raise StoreError(f"{self._path}: {error}") from None
+            raise StoreError(f"{self.path}: {error}") from None
         try:
             await opened
         except asyncio.CancelledError:
@@ -156,7 +156,7 @@ class Writer:
         with anyio.move_on_after(CLOSING, shield=True) as scope:
             await asyncio.shield(self._ended)
         if scope.cancelled_caught:
-            log.error("store_not_closed", path=str(self._path), waited_s=CLOSING)
+            log.error("store_not_closed", path=str(self.path), waited_s=CLOSING)
 
     async def _answered(self, kind: _Kind, act: Act[Any], size: int) -> Any:
         assert self._loop is not None
@@ -165,7 +165,7 @@ class Writer:
             await self._room.take(cost)
         if self._closing:
             self._room.give(cost)
-            raise StoreError(f"{self._path} is closed")
+            raise StoreError(f"{self.path} is closed")
         answer = self._loop.create_future()
         self._put(_Order(kind, act, cost, answer), urgent=True)
         return await answer
@@ -276,7 +276,7 @@ class Writer:
         if passes:
             settled.trouble = str(self._error(failure.error))
         elif not isinstance(failure.error, FetchdError):
-            log.error("store_refused", path=str(self._path), message=str(failure.error))
+            log.error("store_refused", path=str(self.path), message=str(failure.error))
 
     def _do_alone(self, connection: sqlite3.Connection, order: _Order, settled: _Settled) -> None:
         try:
@@ -285,7 +285,7 @@ class Writer:
             settled.answers.append((order.answer, None, self._error(error)))
 
     def _error(self, error: Exception) -> FetchdError:
-        return error if isinstance(error, FetchdError) else store_error(self._path, error)
+        return error if isinstance(error, FetchdError) else store_error(self.path, error)
 
     def _tell(self, call: Callable[..., None], *args: object) -> None:
         assert self._loop is not None
@@ -311,7 +311,7 @@ class Writer:
 
     def _end(self) -> None:
         if self._unwritten:
-            log.error("store_unwritten", path=str(self._path), count=len(self._unwritten))
+            log.error("store_unwritten", path=str(self.path), count=len(self._unwritten))
         assert self._ended is not None
         _answer(self._ended, None, None)
 
