@@ -59,16 +59,20 @@ class Overdue:
         return found.instant
 
     def is_overdue(self, job: Job, memory: Memory, now: datetime) -> bool:
-        """Return whether ``job`` is overdue.
+        """Return whether ``job`` is overdue."""
+        return self.until(job, memory, now) <= now
+
+    def until(self, job: Job, memory: Memory, now: datetime) -> datetime:
+        """Return an instant up to which ``job`` is not overdue; if that is not after ``now``, it is.
 
         A later success can only put the instant off, so what was found for an earlier one will do until then.
         """
         if memory.paused:
-            return False
+            return NEVER
         found = self._found.get(job.name)
         if found is not None and now < found.instant and found.job is job and self._only_later(found, memory):
-            return False
-        return self.since(job, memory) <= now
+            return found.instant
+        return self.since(job, memory)
 
     def forget(self, job: str) -> None:
         """Let go of a job that is no longer there."""

@@ -18,7 +18,7 @@ from fetchd.board.standing import LONGEST_MESSAGE, Ending, Recent, Standing, Sta
 from fetchd.clock import Clock
 from fetchd.errors import Reason
 from fetchd.job import Job
-from fetchd.overdue import Overdue
+from fetchd.overdue import NEVER, Overdue
 from fetchd.run import Delivery, Report, Run
 from fetchd.store import Memory
 from fetchd.watch import Result, Unwatched
@@ -66,6 +66,14 @@ class Look(NamedTuple):
     held_until: datetime | None
 
 
+class _Kept(NamedTuple):
+    """A look, what it was made ``of``, and ``until`` when that is all there is to it."""
+
+    of: tuple[Memory, int, datetime | None, datetime | None]
+    until: datetime
+    look: Look
+
+
 class Board(Unwatched):
     """Watches all jobs and the process; about one KiB a job."""
 
@@ -84,6 +92,7 @@ class Board(Unwatched):
         self._clock = clock
         self._overdue = Overdue(sources.known.since)
         self._jobs: dict[str, Standing] = {}
+        self._kept: dict[str, _Kept] = {}
         self._names: Sequence[str] = ()
         self._running: set[str] = set()
         self._define(jobs)
@@ -123,23 +132,15 @@ class Board(Unwatched):
         return self._sources.next_slots()
 
     def look(self, standing: Standing, now: datetime, next_slot: datetime | None) -> Look:
-        """Return how a job is at ``now``."""
-        job = standing.job
-        memory = self._sources.recall(job.name)
-        overdue = self._overdue.is_overdue(job, memory, now)
-        return Look(
-            standing.changes,
-            standing.state(memory, overdue=overdue),
-            overdue,
-            standing.running_since is not None,
-            standing.failures,
-            memory.owed,
-            memory.dead,
-            None if memory.paused else next_slot,
-            memory.last_success,
-            _backing_off_until(job, memory) if memory.failures else None,
-            self._sources.held_until(job),
-        )
+        """Return how a job is at ``now``: the same look for as long as nothing changes, which most jobs do not do."""
+        memory, held_until = self._sources.recall(standing.job.name), self._sources.held_until(standing.job)
+        of = (memory, standing.changes, next_slot, held_until)
+        kept = self._kept.get(standing.job.name)
+        if kept is None or kept.of != of or not now < kept.until:
+            overdue_at = self._overdue.until(standing.job, memory, now)
+            look = _look(standing, memory, next_slot, held_until, overdue=overdue_at <= now)
+            kept = self._kept[standing.job.name] = _Kept(of, NEVER if look.overdue else overdue_at, look)
+        return kept.look
 
     def overdue_since(self, job: str) -> datetime:
         """Return the instant at which ``job`` becomes, or became, overdue."""
@@ -221,6 +222,7 @@ class Board(Unwatched):
         self.clock_steps += 1
         self.started_at = min(self.started_at, now - timedelta(seconds=self._clock.monotonic() - self._began))
         self._sources.known.meet(self._jobs, now)
+        self._kept.clear()
 
     def usage(self) -> Usage:
         """Return what the process uses now."""
@@ -245,6 +247,7 @@ class Board(Unwatched):
         for name in _others_times(self._jobs.values(), jobs):
             known.restart(name, now)
         self._jobs = {name: self._defined(name, job) for name, job in jobs.items()}
+        self._kept.clear()
         self._names = sorted(jobs)
         self._running &= jobs.keys()
 
@@ -257,6 +260,24 @@ class Board(Unwatched):
             standing.job = job
             standing.changes += 1
         return standing
+
+
+def _look(
+    standing: Standing, memory: Memory, next_slot: datetime | None, held_until: datetime | None, *, overdue: bool
+) -> Look:
+    return Look(
+        standing.changes,
+        standing.state(memory, overdue=overdue),
+        overdue,
+        standing.running_since is not None,
+        standing.failures,
+        memory.owed,
+        memory.dead,
+        None if memory.paused else next_slot,
+        memory.last_success,
+        _backing_off_until(standing.job, memory) if memory.failures else None,
+        held_until,
+    )
 
 
 def _others_times(before: Iterable[Standing], jobs: Mapping[str, Job]) -> list[str]:

@@ -47,7 +47,7 @@ class Rows:
             standing = board.standing(name)
             if standing is None:
                 continue
-            if row is None or row.look != look:
+            if row is None or (row.look is not look and row.look != look):
                 self.stamp += 1
                 row = self._rows[name] = Row(look, self.stamp, self._render(standing, look).encode("utf-8", "replace"))
                 rendered += 1
