@@ -17,10 +17,11 @@ from fetchd.fetch.auth.vault import PREFIX, Vault
 from fetchd.fetch.client import ClientOptions, open_transport
 from fetchd.fetch.fetcher import Fetcher
 from fetchd.fetch.holds import Holds
-from fetchd.fetch.hosts import HostLimits, Hosts
+from fetchd.fetch.hosts import Hosts
 from fetchd.fetch.proxies import Proxies
 from fetchd.fetch.resolver import Names
 from fetchd.fetch.spool import Spool
+from fetchd.fetch.turns import HostLimits
 from fetchd.folders import make_folder, scratch_folder, spool_folder
 from fetchd.harvest import Harvest
 from fetchd.job import Job

@@ -16,11 +16,11 @@ from fetchd.clock import Clock
 from fetchd.errors import FetchError, Reason
 from fetchd.fetch import pages, placeholders
 from fetchd.fetch.ask import Ask, Place
-from fetchd.fetch.hosts import Turn
 from fetchd.fetch.links import refused
 from fetchd.fetch.pages import LONGEST_CURSOR, Walk
 from fetchd.fetch.placeholders import Known
 from fetchd.fetch.spool import Spool
+from fetchd.fetch.turns import Turn
 from fetchd.job import Job
 from fetchd.run import Carried, Fetched, Progress, Run, Validators
 from fetchd.store import Memory

@@ -26,13 +26,14 @@ from fetchd.errors import FetchError
 from fetchd.fetch.client import GuardedClient
 from fetchd.fetch.exchange import Limits
 from fetchd.fetch.fetcher import Fetcher
-from fetchd.fetch.hosts import HostLimits, Hosts
+from fetchd.fetch.hosts import Hosts
 from fetchd.fetch.proxies import NO_PROXIES, Proxies
 from fetchd.fetch.resolver import Names, Resolver
 from fetchd.fetch.retry import Pace
 from fetchd.fetch.spool import Spool
 from fetchd.fetch.tls import Contexts, tls_context
 from fetchd.fetch.transport import Transport
+from fetchd.fetch.turns import HostLimits
 from fetchd.job import Job
 from fetchd.run import Fetched, Progress, Run
 from fetchd.worker import Workers

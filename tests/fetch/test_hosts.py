@@ -14,7 +14,8 @@ import pytest
 from fetchd.fetch.exchange import Exchange, Limits
 from fetchd.fetch.failures import HostHeldError
 from fetchd.fetch.holds import REMEMBERED_AT_MOST
-from fetchd.fetch.hosts import HostLimits, Hosts, Turn
+from fetchd.fetch.hosts import Hosts
+from fetchd.fetch.turns import HostLimits, Turn
 from fetchd.run import Progress
 from tests.fetch.room import job
 from tests.fetch.timing import Timing

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from fetchd.clock import SystemClock
 from fetchd.errors import Reason
-from fetchd.fetch.hosts import HostLimits, Hosts
+from fetchd.fetch.hosts import Hosts
+from fetchd.fetch.turns import HostLimits
 from tests.fetch.nginx import NEEDED, nginx
 from tests.fetch.room import HOST, PATIENCE, ending, fetching, job
 

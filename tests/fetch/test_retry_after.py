@@ -23,9 +23,10 @@ from fetchd.fetch.auth import DigestAuth
 from fetchd.fetch.dates import LONGEST, date_in, seconds_in
 from fetchd.fetch.exchange import EXTENSION
 from fetchd.fetch.fetcher import Fetcher
-from fetchd.fetch.hosts import HostLimits, Hosts
+from fetchd.fetch.hosts import Hosts
 from fetchd.fetch.retry import Pace, retry_after
 from fetchd.fetch.spool import Spool
+from fetchd.fetch.turns import HostLimits
 from fetchd.job import Job, Timeouts
 from fetchd.run import Progress, Run
 from fetchd.worker import Workers

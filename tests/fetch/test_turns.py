@@ -12,7 +12,8 @@ from typing import Any
 from fetchd.clock import SystemClock
 from fetchd.errors import Reason
 from fetchd.fetch.fetcher import Fetcher
-from fetchd.fetch.hosts import HostLimits, Hosts, Turn
+from fetchd.fetch.hosts import Hosts
+from fetchd.fetch.turns import HostLimits, Turn
 from fetchd.job import Job
 from fetchd.outbox import Outbox
 from fetchd.run import Fetched, Outcome, Progress, Report, Run

@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from fetchd.fetch.network import DIRECT, Network
+from fetchd.fetch.turns import Turn
 from fetchd.job import Policy, Timeouts
 from fetchd.run import Progress
 
 if TYPE_CHECKING:
     from aiohttp.connector import Connection
-
-    from fetchd.fetch.hosts import Turn
 
 EXTENSION: Final = "fetchd"
 """Where a request carries its Exchange."""

@@ -18,10 +18,11 @@ from fetchd.fetch.collect import Collector
 from fetchd.fetch.exchange import Exchange, Limits
 from fetchd.fetch.failures import HostHeldError
 from fetchd.fetch.freshness import Freshness
-from fetchd.fetch.hosts import Hosts, Turn
+from fetchd.fetch.hosts import Hosts
 from fetchd.fetch.request import DEFAULT_HEADERS, NO_VALIDATORS, Template, not_modified, parsed
 from fetchd.fetch.retry import Attempt, Pace, again, retry_after, spread
 from fetchd.fetch.spool import Spool
+from fetchd.fetch.turns import Turn
 from fetchd.fetch.verdict import judge
 from fetchd.job import Job, Retry, Timeouts, public_url
 from fetchd.run import Fetched, Progress, Run, Validators
