@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from fetchd.alerts.happenings import PREFIX
 from fetchd.alerts.options import AlertOptions, Maintenance
 from fetchd.alerts.posts import MOST, Posts, try_notifiers
 from fetchd.alerts.words import lasted
@@ -358,6 +359,17 @@ class TestSinks:
         await desk.after(3600, step=60)
         assert desk.titles[1:] == ["rates has given up 1 deliveries to file"]
 
+    async def test_dead_letters_are_told_after_a_restart(self) -> None:
+        """Those that nobody was told of before the process ended count as well."""
+        desk = await Desk([job(**FILE)]).open()
+        for _ in range(2):
+            desk.deliver(Result.DEAD, "no such folder")
+        desk = await desk.again()
+        await desk.after(60)
+        assert desk.titles == ["rates has given up 2 deliveries to file"]
+        await (await desk.again(jobs=[job()])).after(60)
+        assert await desk.store.notes(PREFIX) == {}
+
     async def test_a_sink_that_is_gone_is_forgotten(self) -> None:
         """Nobody can mend what there is no more."""
         desk = await Desk([job(**FILE, alerts={"after": 1})]).open()
@@ -421,6 +433,29 @@ class TestDaemon:
         desk = await desk.again()
         await desk.after(60)
         assert desk.titles == ["the daemon was down for 2h"]
+
+    async def test_it_says_that_it_was_killed(self) -> None:
+        """However soon it is back; one that is killed each minute says it no more often than people are reminded."""
+        desk = await Desk([job()], AlertOptions(reminder="1h")).open()
+        for _ in range(30):
+            await desk.after(60, step=20)
+            desk = await desk.again(killed=True)
+        [title] = desk.titles
+        assert title.startswith("the process before this one did not stop in order")
+        await desk.after(2400, step=60)
+        assert desk.titles[1:] == [f"{title} (29 times; this is the last one)"]
+
+    @pytest.mark.parametrize("stalled", [False, True])
+    async def test_what_became_of_the_process_before_is_one_thing(self, stalled: bool) -> None:
+        """A loop that stood still is why the process was killed; after a stop in order there is nothing to tell."""
+        desk = await Desk([job()]).open()
+        await desk.after(60)
+        assert await desk.alerts.load(desk.config, desk.boxes, stalled=stalled)
+        await desk.after(60)
+        [title] = desk.titles
+        assert ("stood still" in title, "did not stop in order" in title) == (stalled, not stalled)
+        await desk.alerts.close(0.1)
+        assert await desk.alerts.load(desk.config, desk.boxes) == ""
 
     async def test_whom_it_tells_is_set_apart(self) -> None:
         """Those who run the machine need not be those who wait for results."""

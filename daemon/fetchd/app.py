@@ -66,9 +66,7 @@ async def serve(launch: Launch, environment: Mapping[str, str], *, new_state: bo
         if new_state and (aside := set_aside(state_dir, datetime.now(UTC))):
             log.warning("state_set_aside", path=str(aside))
         store = await stack.enter_async_context(open_store(config, launch.redact))
-        parts = await build(stack, launch, store, notifier)
-        if stall:
-            parts.watching.replaced()
+        parts = await build(stack, launch, store, notifier, stalled=stall is not None)
         try:
             async with asyncio.TaskGroup() as watches:
                 tasks = [watches.create_task(watch) for watch in _watches(parts, instance, signals)]

@@ -72,12 +72,6 @@ class Watching:
         self.metrics.clock_steps += 1
         self.notices.alerts.daemon("clock", "the clock was stepped", lasting=False)
 
-    def replaced(self) -> None:
-        """The process before this one was ended because its loop stood still."""
-        words = "the loop of the process before this one stood still, so that it was replaced; the log tells where"
-        self.board.came_after(words)
-        self.notices.alerts.daemon("stall", words, lasting=False)
-
     def reloaded(self, verdict: Verdict, jobs: dict[str, Job]) -> None:
         """A reload has come to its end; ``jobs`` are those in force."""
         error = "" if verdict.applied else "\n".join(verdict.lines())
@@ -102,8 +96,12 @@ class Parts:
     notifier: Notifier
 
 
-async def build(stack: AsyncExitStack, launch: Launch, store: SqliteStore, notifier: Notifier) -> Parts:
+async def build(
+    stack: AsyncExitStack, launch: Launch, store: SqliteStore, notifier: Notifier, *, stalled: bool
+) -> Parts:
     """Build everything that runs, up to the page and the control socket; ``stack`` closes it.
+
+    ``stalled`` says that the process before this one was ended because its loop stood still.
 
     Raises:
         StateError: a folder cannot be made, or an address cannot be listened on.
@@ -117,8 +115,7 @@ async def build(stack: AsyncExitStack, launch: Launch, store: SqliteStore, notif
     watching = _watching(config, store, board, clock, launch.redact)
     watchers = watching.watchers()
     engine = await stack.enter_async_context(open_engine(config, store, watcher=watchers, told=launch.redact.note))
-    if down := await watching.notices.open(config, engine.resources):
-        board.came_after(down)
+    board.before = await watching.notices.open(config, engine.resources, stalled=stalled)
 
     def missed(job: Job, count: int) -> None:
         say_missed(job, count)

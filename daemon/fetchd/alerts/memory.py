@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -10,7 +11,7 @@ from typing import Any, Final
 import structlog
 
 from fetchd.alerts.troubles import DAEMON, FAILING, SINK, Key, Trouble
-from fetchd.alerts.words import LONGEST, Redact
+from fetchd.alerts.words import LONGEST, Redact, lasted
 from fetchd.errors import StoreError
 from fetchd.job import Job
 from fetchd.store import Store
@@ -18,6 +19,10 @@ from fetchd.store import Store
 log = structlog.get_logger()
 
 ALIVE: Final = "alerts/alive"
+RUNS: Final = "alerts/runs"
+"""Noted while the daemon runs: what is there at the start was left by a process that did not stop in order."""
+STALLED: Final = "the loop of the process before this one stood still, so that it was replaced; the log tells where"
+CUT_OFF: Final = "the process before this one did not stop in order: killed, out of memory, failed, or without power"
 TOLD: Final = "alerts/told/"
 ASKED: Final = 200
 """Jobs whose last report is looked up at the start, because they fail and nobody knows."""
@@ -43,13 +48,26 @@ def forget(store: Store, key: Key) -> None:
     store.note(_name(key), None)
 
 
-async def alive_at(store: Store) -> datetime | None:
-    """Return when the daemon was last known to be alive, in an earlier process."""
+async def became(store: Store, now: datetime, down_after: float, *, stalled: bool) -> list[tuple[str, str]]:
+    """Return what became of the process before this one: the kind of each trouble, and words. None if all was in order.
+
+    ``stalled`` says that it was ended for its loop; a stop for less than ``down_after`` seconds is nobody's business.
+    """
     try:
-        notes = await store.notes(ALIVE)
-        return datetime.fromisoformat(notes[ALIVE]) if ALIVE in notes else None
-    except (StoreError, ValueError):
-        return None  # a store that fails says so itself
+        notes = {**await store.notes(ALIVE), **await store.notes(RUNS)}
+    except StoreError:
+        return []  # the store says so itself
+    found = []
+    if stalled:
+        found.append(("stall", STALLED))
+    elif RUNS in notes:
+        log.warning("daemon_cut_off", message=CUT_OFF)
+        found.append(("killed", CUT_OFF))
+    with suppress(KeyError, ValueError):
+        since = datetime.fromisoformat(notes[ALIVE])
+        if (now - since).total_seconds() >= down_after:
+            found.append(("down", f"the daemon was down for {lasted(since, now)}"))
+    return found
 
 
 async def recalled(store: Store, jobs: Mapping[str, Job]) -> dict[Key, Trouble]:

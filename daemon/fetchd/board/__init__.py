@@ -75,6 +75,7 @@ class Board(Unwatched):
         self.samples = Samples()
         self.clock_steps = 0
         self.before = ""
+        """What became of the process before this one, where somebody should know."""
         self._sources = sources
         self._clock = clock
         self._overdue = Overdue(sources.known.since)
@@ -199,10 +200,6 @@ class Board(Unwatched):
         if standing := self._jobs.get(job):
             self._sources.known.restart(job, self._clock.now())
             standing.changes += 1
-
-    def came_after(self, before: str) -> None:
-        """Note what became of the process before this one, where somebody should know."""
-        self.before = "; ".join(filter(None, (self.before, before)))
 
     def clock_stepped(self) -> None:
         """Count a step of the wall's clock; set back or not, the daemon and its jobs began before now."""
