@@ -80,6 +80,28 @@ async def test_an_outage_is_one_message_and_its_end_another() -> None:
     assert up.state == "recovered"
 
 
+async def test_an_outage_has_many_reasons() -> None:
+    """A host that is overwhelmed refuses some, lets others wait and answers a few: it is one message all the same."""
+    reasons = (Reason.HTTP_5XX, *[Reason.TIMEOUT_READ] * 9)
+    desk = await Desk([job(f"j{number}") for number in range(100)]).open()
+    for turn in range(4):
+        for number in range(100):
+            desk.fail(f"j{number}", reasons[(number + turn) % 10])
+            await desk.after(3)
+    [title] = desk.titles
+    assert title.startswith("100 jobs are failing: timeout_read (")
+
+
+async def test_what_is_no_outage_is_told_by_itself() -> None:
+    """That one address of a host is gone says nothing of the others."""
+    desk = await Desk([job("a"), job("b"), job("c")]).open()
+    desk.fail("a", Reason.HTTP_4XX, times=3)
+    desk.fail("b", Reason.TIMEOUT_READ)
+    desk.fail("c", Reason.UNEXPECTED)
+    await desk.after(120)
+    assert desk.titles == ["a is failing: http_4xx"]
+
+
 async def test_reasons_are_counted_in_the_title() -> None:
     """The cause of an outage is read off the telephone's lock screen."""
     desk = await Desk([job(f"j{number}") for number in range(6)], AlertOptions(offline=False)).open()
@@ -294,6 +316,36 @@ class TestOffline:
             desk.succeed(name)
         await desk.after(600)
         assert desk.titles[1:] == ["this machine is online again"]
+
+    async def test_few_jobs_are_enough_to_tell(self) -> None:
+        """The first that reaches its count is not told by itself: others begin to fail as it does, and none is well."""
+        jobs = [job(f"j{number}", f"https://h{number}.test/") for number in range(5)]
+        desk = await Desk(jobs).open()
+        for one in jobs:
+            desk.succeed(one.name)
+            await desk.after(60)
+        for _ in range(4):
+            for one in jobs:
+                desk.fail(one.name, Reason.DNS)
+                await desk.after(60)
+        assert desk.titles == ["this machine seems to be offline: 5 jobs cannot reach their 5 hosts: dns (5)"]
+        for one in jobs:
+            desk.succeed(one.name)
+            await desk.after(60)
+        await desk.after(600)
+        assert desk.titles[1:] == ["this machine is online again"]
+
+    async def test_one_host_that_is_gone_is_no_network_that_is(self) -> None:
+        """Others have been reached since; that one of them has just failed, too, tells nothing."""
+        jobs = [job("a", "https://a.test/"), job("b", "https://b.test/")]
+        desk = await Desk(jobs).open()
+        for _ in range(3):
+            desk.fail("a", Reason.DNS)
+            desk.succeed("b")
+            await desk.after(60)
+            desk.fail("b", Reason.CONNECT)
+        await desk.after(60)
+        assert desk.titles == ["a is failing: dns"]
 
     async def test_what_still_fails_afterwards_is_told(self) -> None:
         """Also after a restart in between."""

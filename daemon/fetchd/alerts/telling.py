@@ -286,7 +286,9 @@ class Alerts(Unwatched):
             return True
         return memory.last_success is not None and memory.last_success >= trouble.since
 
-    def _policy_of(self, active: Sequence[Maintenance]) -> Callable[[str], Policy]:
+    def _policy_at(self, now: datetime) -> Callable[[str], Policy]:
+        active = [window for window in self._maintenance if window.active(now)]
+
         def policy(name: str) -> Policy:
             job = self._jobs.get(name)
             if job is None:
@@ -305,10 +307,9 @@ class Alerts(Unwatched):
 
     def _news(self) -> list[News]:
         """Return all that is to be told by now."""
-        now, monotonic = self._clock.now(), self._clock.monotonic()
-        active = [window for window in self._maintenance if window.active(now)]
-        policy_of = self._policy_of(active)
-        return self._troubles.decide(policy_of, now, monotonic) + self._happenings.news(policy_of, now)
+        now = self._clock.now()
+        policy_of = self._policy_at(now)
+        return self._troubles.decide(policy_of, now, self._clock.monotonic()) + self._happenings.news(policy_of, now)
 
     def _tell(self) -> None:
         """Have people told what is to be told now; it may be nothing by now."""
@@ -336,8 +337,11 @@ class Alerts(Unwatched):
         silent = [one for one in failing if one.reason in NO_CONTACT]
         known = self._troubles.by_key.get((DAEMON, OFFLINE))
         if known is None or not known.on:
-            if not offline(failing, self._contact):
+            beside = self._troubles.silent(silent, self._policy_at(now), self._contact) if silent else []
+            beside = [one for one in beside if one.job in self._remote]
+            if not offline([*failing, *beside], self._contact):
                 return news
+            silent += beside
             hosts = len({one.host for one in silent})
             message = f"this machine seems to be offline: {len(silent)} jobs cannot reach their {hosts} hosts: "
             since = min(one.since for one in silent)
