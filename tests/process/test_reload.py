@@ -187,7 +187,7 @@ def test_secrets_are_taken_anew_from_their_files(tmp_path: Path, upstream: Upstr
 
 
 def test_a_file_that_changes_is_read_again(tmp_path: Path, upstream: UpstreamProcess) -> None:
-    """As Kubernetes changes it, by a link to a folder that is set anew, and once only if it is bad."""
+    """As Kubernetes changes it, by a link to a folder that is set anew; and once only if it is bad, or gone."""
     for version, text in (("one", job("a", upstream.url("ok"))), ("two", job("b", upstream.url("ok"))), ("bad", "[")):
         (tmp_path / version).mkdir()
         (tmp_path / version / "fetchd.toml").write_text(
@@ -210,7 +210,12 @@ def test_a_file_that_changes_is_read_again(tmp_path: Path, upstream: UpstreamPro
         daemon.wait_for("config_rejected")
         swap("two")
         daemon.wait_for("config_reloaded", 2)
-        assert len(daemon.lines("config_rejected")) == 1
+        (tmp_path / "..data").unlink()
+        (line,) = daemon.wait_for("config_rejected", 2)[1:]
+        assert "cannot be read" in line["findings"][0]
+        (tmp_path / "..data").symlink_to("two")
+        daemon.wait_for("config_reloaded", 3)
+        assert len(daemon.lines("config_rejected")) == 2
         assert daemon.stop() == 0
 
 

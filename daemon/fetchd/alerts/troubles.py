@@ -283,8 +283,8 @@ def _is_new(key: Key, trouble: Trouble, policy: Policy, now: datetime) -> bool:
 def offline(failing: list[News], contact: datetime | None) -> bool:
     """Return whether all that is to be told may come from this machine being offline.
 
-    ``failing`` are the jobs to be told of, now or soon, each with its host; ``contact`` is when a host was last reached. It takes
-    two hosts to tell: one alone may itself be down.
+    ``failing`` are the jobs to be told of, now or soon, each with its host; ``contact`` is when a host was last
+    reached. It takes two hosts to tell: one alone may itself be down.
     """
     if len({one.host for one in failing}) < 2 or any(one.reason not in NO_CONTACT for one in failing):
         return False
