@@ -37,7 +37,6 @@ class Survey:
         """The earliest slot of all jobs."""
         return min((look.next_slot for look in self.looks.values() if look.next_slot), default=None)
 
-
     def in_short(self) -> str:
         """Return how many jobs there are, and how many of them are as somebody should know: "7 jobs, 2 failing"."""
         counts = (("failing", self.failing), ("overdue", self.overdue), ("paused", self.paused))
