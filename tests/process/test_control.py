@@ -118,7 +118,7 @@ def test_a_watcher_waits_for_a_daemon_that_restarts(tmp_path: Path, upstream: Up
     def shows(words: str) -> bool:
         nonlocal seen
         try:
-            seen += os.read(ours, 65536).decode()
+            seen += os.read(ours, 65536).decode("utf-8", "replace")
         except BlockingIOError:
             """There is nothing new."""
         return words in seen
