@@ -255,6 +255,17 @@ def test_a_rejected_configuration_is_told_until_one_is_accepted() -> None:
     assert (house.board.reload.generation, house.board.reload.error) == (2, "")
 
 
+def test_a_reload_without_changes_puts_nothing_new_in_force() -> None:
+    """It is a reload all the same, for whoever waits for one."""
+    house = made("a")
+    house.clock.advance(60)
+    house.board.reloaded(2, jobs=house.jobs)
+    since = house.clock.now()
+    house.clock.advance(60)
+    house.board.reloaded(2, jobs=house.jobs)
+    assert (house.board.reload.since, house.board.reload.at) == (since, house.clock.now())
+
+
 def test_a_job_with_other_times_is_not_overdue_by_them_at_once() -> None:
     """A daily job that is to run each minute from now on has not been silent for a day by that."""
     house = House({"a": job("a", interval="1d")})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -38,9 +38,13 @@ class Sources:
 
 @dataclass(frozen=True, slots=True)
 class Reload:
-    """Which configuration counts, since when, and why the last one that was offered does not, if so."""
+    """Which configuration counts, and why the last one that was offered does not, if so.
+
+    It counts since ``since``; ``at`` is when a file was last found fit, even if it said nothing new.
+    """
 
     generation: int
+    since: datetime
     at: datetime
     error: str = ""
     failed_at: datetime | None = None
@@ -71,7 +75,7 @@ class Board(Unwatched):
         self.config = config
         self.started_at = clock.now()
         self._began = clock.monotonic()
-        self.reload = Reload(1, self.started_at)
+        self.reload = Reload(1, self.started_at, self.started_at)
         self.samples = Samples()
         self.clock_steps = 0
         self.before = ""
@@ -189,9 +193,10 @@ class Board(Unwatched):
         """Note the verdict on a new configuration: its ``jobs`` count from now on, or ``error`` says why not."""
         now = self._clock.now()
         if error:
-            self.reload = Reload(self.reload.generation, self.reload.at, error, now)
+            self.reload = replace(self.reload, error=error, failed_at=now)
             return
-        self.reload = Reload(generation, now)
+        since = self.reload.since if generation == self.reload.generation else now
+        self.reload = Reload(generation, since, now)
         if jobs is not None:
             self._define(jobs)
 

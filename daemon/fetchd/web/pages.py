@@ -175,7 +175,7 @@ class Pages:
             "warnings": redact(verdict.warnings),
             "reload": {
                 "generation": reload.generation,
-                "at": reload.at,
+                "since": reload.since,
                 "error": redact(reload.error),
                 "failed_at": reload.failed_at,
             },
