@@ -19,6 +19,7 @@ from fetchd.alerts.posts import MOST, Posts, try_notifiers
 from fetchd.alerts.words import lasted
 from fetchd.errors import Reason, StoreError
 from fetchd.notifiers.message import Message, NotifyError
+from fetchd.run import Outcome, Report, Run
 from fetchd.secret import Redactor
 from fetchd.store.memory import MemoryStore
 from fetchd.watch import Result
@@ -158,6 +159,21 @@ async def test_a_restart_tells_nothing_twice_and_recoveries_still() -> None:
     await desk.after(120)
     assert desk.titles[2:] == ["2 jobs do well again"]
     assert await desk.store.notes("alerts/told/") == {}
+
+
+async def test_an_outage_that_outlives_a_restart_is_one_message() -> None:
+    """What the process has not told before it ended is told as if it had gone on, whatever was cut off in between."""
+    jobs = [job(f"j{number:03}") for number in range(300)]
+    desk = await Desk(jobs).open()
+    for turn in range(3):
+        for one in jobs:
+            if turn < 2 or one.name < "j100":
+                desk.fail(one.name)
+    for one in jobs:
+        desk.store.finish(Report(Run("r2", one.name, START), Outcome.CANCELLED, message="the daemon stopped"))
+    desk.overdue = {one.name: START for one in jobs[100:]}
+    await (await desk.again()).after(300)
+    assert desk.titles == ["300 jobs are failing: http_5xx (300)"]
 
 
 @pytest.mark.parametrize(

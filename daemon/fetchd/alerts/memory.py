@@ -14,6 +14,7 @@ from fetchd.alerts.troubles import DAEMON, FAILING, SINK, Key, Trouble
 from fetchd.alerts.words import LONGEST, Redact, lasted
 from fetchd.errors import StoreError
 from fetchd.job import Job
+from fetchd.run import Outcome
 from fetchd.store import Store
 
 log = structlog.get_logger()
@@ -24,8 +25,10 @@ RUNS: Final = "alerts/runs"
 STALLED: Final = "the loop of the process before this one stood still, so that it was replaced; the log tells where"
 CUT_OFF: Final = "the process before this one did not stop in order: killed, out of memory, failed, or without power"
 TOLD: Final = "alerts/told/"
-ASKED: Final = 200
-"""Jobs whose last report is looked up at the start, because they fail and nobody knows."""
+NOT_FAILED: Final = frozenset({Outcome.CANCELLED, Outcome.SKIPPED})
+"""Outcomes that say nothing of a job."""
+LOOKED_AT: Final = 5
+"""Last Runs of a job among which one has failed, if the job fails: others were cut off, or skipped."""
 
 _UNKNOWN: Final = datetime.min.replace(tzinfo=UTC)
 
@@ -83,31 +86,28 @@ async def recalled(store: Store, jobs: Mapping[str, Job]) -> dict[Key, Trouble]:
             trouble.on = store.recall(subject).owed > 0
         elif subject != DAEMON and kind == FAILING:
             trouble.on = store.recall(subject).failures > 0
-    asked = 0
-    for name, job in jobs.items():
+    unknown: dict[str, Trouble] = {}
+    for name in jobs:
         memory = store.recall(name)
-        if not memory.failures:
-            continue
         key = (name, FAILING)
         if key in known:
-            known[key].count = memory.failures
-            continue
-        trouble = Trouble(memory.failing_since or _UNKNOWN, count=memory.failures, fresh=False)
-        known[key] = trouble
-        if 0 < job.alerts.after <= memory.failures and asked < ASKED:
-            asked += 1
-            await _ask(store, name, trouble)
+            known[key].count = memory.failures or known[key].count
+        elif memory.failures:
+            known[key] = unknown[name] = Trouble(memory.failing_since or _UNKNOWN, count=memory.failures, fresh=False)
+    if unknown:
+        await _learn(store, unknown)
     return known
 
 
-async def _ask(store: Store, job: str, trouble: Trouble) -> None:
-    """Learn why ``job`` failed the last time; without that it is told of only when it fails again."""
+async def _learn(store: Store, unknown: Mapping[str, Trouble]) -> None:
+    """Learn why these jobs failed the last time; without that they are told of only when they fail again."""
     try:
-        reports = await store.history(job, 1)
+        reports = await store.recent(LOOKED_AT)
     except StoreError:
         return
     for report in reports:
-        if not report.outcome.good:
+        trouble = unknown.get(report.run.job)
+        if trouble is not None and not report.outcome.good and report.outcome not in NOT_FAILED:
             trouble.reason = str(report.reason or report.outcome)
             trouble.message, trouble.fresh = report.message, True
 

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 from urllib.parse import urlsplit
 
 from fetchd.alerts.happenings import Happenings
-from fetchd.alerts.memory import ALIVE, RUNS, became, forget, keep, recalled
+from fetchd.alerts.memory import ALIVE, NOT_FAILED, RUNS, became, forget, keep, recalled
 from fetchd.alerts.options import ALWAYS_TOLD, AlertOptions, Maintenance
 from fetchd.alerts.posts import Box, Posts
 from fetchd.alerts.said import say
@@ -35,7 +35,7 @@ from fetchd.clock import Clock
 from fetchd.errors import Reason
 from fetchd.job import Job
 from fetchd.notifiers.message import NotifierOptions
-from fetchd.run import Delivery, Outcome, Report, new_run_id
+from fetchd.run import Delivery, Report, new_run_id
 from fetchd.store import Memory, Store
 from fetchd.watch import Result, Unwatched
 
@@ -47,7 +47,6 @@ OVERDUE_EVERY: Final = 30.0
 OVERDUE_AT_ONCE: Final = 100
 """Jobs that are looked at in one turn of the loop: a cron expression takes a moment to follow."""
 ALIVE_EVERY: Final = 60.0
-_NOT_FAILED: Final = frozenset({Outcome.CANCELLED, Outcome.SKIPPED})
 _LOCAL: Final = ("localhost", "127.", "[::1]")
 
 OverdueSince = Callable[[Job, Memory], datetime]
@@ -163,7 +162,7 @@ class Alerts(Unwatched):
             if self._troubles.by_key:
                 self._ended((name, FAILING))
                 self._ended((name, OVERDUE))
-        elif report.outcome not in _NOT_FAILED:
+        elif report.outcome not in NOT_FAILED:
             since = report.started or self._clock.now()
             reason = str(report.reason or report.outcome)
             seen = Trouble(since, True, reason, report.message, 1, ran=self._clock.monotonic())
