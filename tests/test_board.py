@@ -251,6 +251,8 @@ def test_a_rejected_configuration_is_told_until_one_is_accepted() -> None:
     house = made("a")
     house.board.reloaded(2, "config.toml:1: no")
     assert (house.board.reload.generation, house.board.reload.error) == (1, "config.toml:1: no")
+    house.board.reloaded(2, "config.toml:1: no", jobs=house.jobs)
+    assert (house.board.reload.generation, house.board.reload.error) == (2, "config.toml:1: no"), "of new secrets alone"
     house.board.reloaded(2, jobs=house.jobs)
     assert (house.board.reload.generation, house.board.reload.error) == (2, "")
 

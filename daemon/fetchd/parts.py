@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
@@ -26,7 +26,7 @@ from fetchd.job import Job
 from fetchd.log import Log
 from fetchd.metrics import Metrics
 from fetchd.notices import Notices
-from fetchd.reload.changes import Verdict
+from fetchd.reload.changes import Verdict, Why
 from fetchd.reload.force import Follow, Force
 from fetchd.reload.reloader import Reloader
 from fetchd.scheduler import Scheduler, say_missed
@@ -61,6 +61,8 @@ class Watching:
     board: Board
     metrics: Metrics
     notices: Notices
+    refused: dict[bool, str] = field(default_factory=dict)
+    """Why the file, and why new secrets, were not taken."""
 
     def watchers(self) -> Watchers:
         """Return all of them as one, in the order in which they are told."""
@@ -73,13 +75,19 @@ class Watching:
         self.notices.alerts.daemon("clock", "the clock was stepped", lasting=False)
 
     def reloaded(self, verdict: Verdict, jobs: dict[str, Job]) -> None:
-        """A reload has come to its end; ``jobs`` are those in force."""
-        error = "" if verdict.applied else "\n".join(verdict.lines())
-        self.board.reloaded(verdict.generation, error, jobs)
-        if verdict.applied:
-            self.notices.alerts.daemon_ok("config")
-        else:
+        """A reload has come to its end; ``jobs`` are those in force.
+
+        Secrets that were taken anew say nothing of a file that was refused.
+        """
+        if verdict.why is not Why.SECRETS:
+            self.refused.clear()
+        self.refused[verdict.why is Why.SECRETS] = "" if verdict.applied else "\n".join(verdict.lines())
+        error = "\n".join(filter(None, self.refused.values()))
+        self.board.reloaded(verdict.generation, error, jobs if verdict.applied else None)
+        if error:
             self.notices.alerts.daemon("config", f"the configuration was not taken: {error}")
+        else:
+            self.notices.alerts.daemon_ok("config")
 
 
 @dataclass(frozen=True, slots=True)

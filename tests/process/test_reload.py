@@ -170,6 +170,8 @@ def test_secrets_are_taken_anew_from_their_files(tmp_path: Path, upstream: Upstr
         sent = daemon.state / "out" / "sent"
         until(lambda: sent.exists() and f"{CANARY}-one" in sent.read_text())
         daemon.config.write_text("this is not TOML")
+        daemon.signal(signal.SIGHUP)
+        daemon.wait_for("config_rejected")
         token.unlink()
         (line,) = daemon.wait_for("secret_missing")
         assert line["secret"] == "file token"
@@ -180,6 +182,10 @@ def test_secrets_are_taken_anew_from_their_files(tmp_path: Path, upstream: Upstr
         assert (line["changed"], line["generation"]) == (["a"], 2)
         until(lambda: f"{CANARY}-two" in sent.read_text())
         daemon.wait_for("command_output", 2)
+        done = fetchd("status", "--json", "--state-dir", "state", folder=tmp_path)
+        status = json.loads(done.stdout)
+        assert status["generation"] == 2
+        assert "fetchd.toml:1" in status["config_error"], "the file is as bad as it was"
         assert daemon.stop() == 0
         assert len(daemon.lines("secret_missing")) == 1
         assert "[redacted]" in "".join(daemon.raw)

@@ -190,15 +190,17 @@ class Board(Unwatched):
             standing.refused(delivery.sink, trouble)
 
     def reloaded(self, generation: int, error: str = "", jobs: Mapping[str, Job] | None = None) -> None:
-        """Note the verdict on a new configuration: its ``jobs`` count from now on, or ``error`` says why not."""
+        """Note the verdict on a new configuration: its ``jobs`` count from now on; ``error`` says why one does not.
+
+        Both at one time: new secrets count, while the file is still refused.
+        """
         now = self._clock.now()
-        if error:
-            self.reload = replace(self.reload, error=error, failed_at=now)
-            return
-        since = self.reload.since if generation == self.reload.generation else now
-        self.reload = Reload(generation, since, now)
         if jobs is not None:
+            since = self.reload.since if generation == self.reload.generation else now
+            self.reload = Reload(generation, since, now, error, self.reload.failed_at if error else None)
             self._define(jobs)
+        elif error:
+            self.reload = replace(self.reload, error=error, failed_at=now)
 
     def resumed(self, job: str) -> None:
         """Note that ``job`` is no longer paused: the time that it was does not count as silence."""
