@@ -119,7 +119,7 @@ class Reloader:
         if why is not Why.SECRETS:
             self._refused = bool(findings)
         _say(verdict)
-        for tell in self._tell:
+        for tell in self._tell if not self._closed else ():
             tell(verdict)
         return verdict
 
