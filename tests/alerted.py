@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
+from fetchd.alerts.memory import RUNS
 from fetchd.alerts.options import ALWAYS_TOLD, AlertOptions, Maintenance
 from fetchd.alerts.posts import Box, Posts
 from fetchd.alerts.telling import Alerts, Teller
@@ -103,8 +104,13 @@ class Desk:
         await self.alerts.load(self.config, self.boxes)
         return self
 
-    async def again(self, **changed: Any) -> Desk:
-        """Return what a new process makes of the same store; notifiers and clock go on."""
+    async def again(self, *, killed: bool = False, **changed: Any) -> Desk:
+        """Return what a new process makes of the same store; notifiers and clock go on.
+
+        The old one told nobody anything any more; that it was ``killed`` is to be seen only where a test asks for it.
+        """
+        if not killed:
+            self.store.note(RUNS, None)
         parts = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return await Desk(**{**parts, **changed}).open()
 

@@ -13,11 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from fetchd.alerts.happenings import PREFIX
 from fetchd.alerts.options import AlertOptions, Maintenance
 from fetchd.alerts.posts import MOST, Posts, try_notifiers
 from fetchd.alerts.words import lasted
 from fetchd.errors import Reason, StoreError
 from fetchd.notifiers.message import Message, NotifyError
+from fetchd.run import Outcome, Report, Run
 from fetchd.secret import Redactor
 from fetchd.store.memory import MemoryStore
 from fetchd.watch import Result
@@ -79,6 +81,28 @@ async def test_an_outage_is_one_message_and_its_end_another() -> None:
     assert up.state == "recovered"
 
 
+async def test_an_outage_has_many_reasons() -> None:
+    """A host that is overwhelmed refuses some, lets others wait and answers a few: it is one message all the same."""
+    reasons = (Reason.HTTP_5XX, *[Reason.TIMEOUT_READ] * 9)
+    desk = await Desk([job(f"j{number}") for number in range(100)]).open()
+    for turn in range(4):
+        for number in range(100):
+            desk.fail(f"j{number}", reasons[(number + turn) % 10])
+            await desk.after(3)
+    [title] = desk.titles
+    assert title.startswith("100 jobs are failing: timeout_read (")
+
+
+async def test_what_is_no_outage_is_told_by_itself() -> None:
+    """That one address of a host is gone says nothing of the others."""
+    desk = await Desk([job("a"), job("b"), job("c")]).open()
+    desk.fail("a", Reason.HTTP_4XX, times=3)
+    desk.fail("b", Reason.TIMEOUT_READ)
+    desk.fail("c", Reason.UNEXPECTED)
+    await desk.after(120)
+    assert desk.titles == ["a is failing: http_4xx"]
+
+
 async def test_reasons_are_counted_in_the_title() -> None:
     """The cause of an outage is read off the telephone's lock screen."""
     desk = await Desk([job(f"j{number}") for number in range(6)], AlertOptions(offline=False)).open()
@@ -135,6 +159,21 @@ async def test_a_restart_tells_nothing_twice_and_recoveries_still() -> None:
     await desk.after(120)
     assert desk.titles[2:] == ["2 jobs do well again"]
     assert await desk.store.notes("alerts/told/") == {}
+
+
+async def test_an_outage_that_outlives_a_restart_is_one_message() -> None:
+    """What the process has not told before it ended is told as if it had gone on, whatever was cut off in between."""
+    jobs = [job(f"j{number:03}") for number in range(300)]
+    desk = await Desk(jobs).open()
+    for turn in range(3):
+        for one in jobs:
+            if turn < 2 or one.name < "j100":
+                desk.fail(one.name)
+    for one in jobs:
+        desk.store.finish(Report(Run("r2", one.name, START), Outcome.CANCELLED, message="the daemon stopped"))
+    desk.overdue = {one.name: START for one in jobs[100:]}
+    await (await desk.again()).after(300)
+    assert desk.titles == ["300 jobs are failing: http_5xx (300)"]
 
 
 @pytest.mark.parametrize(
@@ -294,6 +333,36 @@ class TestOffline:
         await desk.after(600)
         assert desk.titles[1:] == ["this machine is online again"]
 
+    async def test_few_jobs_are_enough_to_tell(self) -> None:
+        """The first that reaches its count is not told by itself: others begin to fail as it does, and none is well."""
+        jobs = [job(f"j{number}", f"https://h{number}.test/") for number in range(5)]
+        desk = await Desk(jobs).open()
+        for one in jobs:
+            desk.succeed(one.name)
+            await desk.after(60)
+        for _ in range(4):
+            for one in jobs:
+                desk.fail(one.name, Reason.DNS)
+                await desk.after(60)
+        assert desk.titles == ["this machine seems to be offline: 5 jobs cannot reach their 5 hosts: dns (5)"]
+        for one in jobs:
+            desk.succeed(one.name)
+            await desk.after(60)
+        await desk.after(600)
+        assert desk.titles[1:] == ["this machine is online again"]
+
+    async def test_one_host_that_is_gone_is_no_network_that_is(self) -> None:
+        """Others have been reached since; that one of them has just failed, too, tells nothing."""
+        jobs = [job("a", "https://a.test/"), job("b", "https://b.test/")]
+        desk = await Desk(jobs).open()
+        for _ in range(3):
+            desk.fail("a", Reason.DNS)
+            desk.succeed("b")
+            await desk.after(60)
+            desk.fail("b", Reason.CONNECT)
+        await desk.after(60)
+        assert desk.titles == ["a is failing: dns"]
+
     async def test_what_still_fails_afterwards_is_told(self) -> None:
         """Also after a restart in between."""
         desk = await Desk(self.JOBS).open()
@@ -358,6 +427,17 @@ class TestSinks:
         await desk.after(3600, step=60)
         assert desk.titles[1:] == ["rates has given up 1 deliveries to file"]
 
+    async def test_dead_letters_are_told_after_a_restart(self) -> None:
+        """Those that nobody was told of before the process ended count as well."""
+        desk = await Desk([job(**FILE)]).open()
+        for _ in range(2):
+            desk.deliver(Result.DEAD, "no such folder")
+        desk = await desk.again()
+        await desk.after(60)
+        assert desk.titles == ["rates has given up 2 deliveries to file"]
+        await (await desk.again(jobs=[job()])).after(60)
+        assert await desk.store.notes(PREFIX) == {}
+
     async def test_a_sink_that_is_gone_is_forgotten(self) -> None:
         """Nobody can mend what there is no more."""
         desk = await Desk([job(**FILE, alerts={"after": 1})]).open()
@@ -421,6 +501,29 @@ class TestDaemon:
         desk = await desk.again()
         await desk.after(60)
         assert desk.titles == ["the daemon was down for 2h"]
+
+    async def test_it_says_that_it_was_killed(self) -> None:
+        """However soon it is back; one that is killed each minute says it no more often than people are reminded."""
+        desk = await Desk([job()], AlertOptions(reminder="1h")).open()
+        for _ in range(30):
+            await desk.after(60, step=20)
+            desk = await desk.again(killed=True)
+        [title] = desk.titles
+        assert title.startswith("the process before this one did not stop in order")
+        await desk.after(2400, step=60)
+        assert desk.titles[1:] == [f"{title} (29 times; this is the last one)"]
+
+    @pytest.mark.parametrize("stalled", [False, True])
+    async def test_what_became_of_the_process_before_is_one_thing(self, stalled: bool) -> None:
+        """A loop that stood still is why the process was killed; after a stop in order there is nothing to tell."""
+        desk = await Desk([job()]).open()
+        await desk.after(60)
+        assert await desk.alerts.load(desk.config, desk.boxes, stalled=stalled)
+        await desk.after(60)
+        [title] = desk.titles
+        assert ("stood still" in title, "did not stop in order" in title) == (stalled, not stalled)
+        await desk.alerts.close(0.1)
+        assert await desk.alerts.load(desk.config, desk.boxes) == ""
 
     async def test_whom_it_tells_is_set_apart(self) -> None:
         """Those who run the machine need not be those who wait for results."""

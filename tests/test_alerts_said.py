@@ -40,6 +40,7 @@ async def test_a_short_outage_can_be_told_exactly() -> None:
     await desk.after(57, step=1.0)
     noted = datetime.fromisoformat((await desk.store.notes(ALIVE))[ALIVE])
     assert (desk.clock.now() - noted).total_seconds() <= 5.0
+    await desk.alerts.close(0.1)
     assert await desk.alerts.load(desk.config, desk.boxes) == ""
     desk.clock.advance(12.0)
     assert "the daemon was down for 1" in await desk.alerts.load(desk.config, desk.boxes)

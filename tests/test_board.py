@@ -251,8 +251,21 @@ def test_a_rejected_configuration_is_told_until_one_is_accepted() -> None:
     house = made("a")
     house.board.reloaded(2, "config.toml:1: no")
     assert (house.board.reload.generation, house.board.reload.error) == (1, "config.toml:1: no")
+    house.board.reloaded(2, "config.toml:1: no", jobs=house.jobs)
+    assert (house.board.reload.generation, house.board.reload.error) == (2, "config.toml:1: no"), "of new secrets alone"
     house.board.reloaded(2, jobs=house.jobs)
     assert (house.board.reload.generation, house.board.reload.error) == (2, "")
+
+
+def test_a_reload_without_changes_puts_nothing_new_in_force() -> None:
+    """It is a reload all the same, for whoever waits for one."""
+    house = made("a")
+    house.clock.advance(60)
+    house.board.reloaded(2, jobs=house.jobs)
+    since = house.clock.now()
+    house.clock.advance(60)
+    house.board.reloaded(2, jobs=house.jobs)
+    assert (house.board.reload.since, house.board.reload.at) == (since, house.clock.now())
 
 
 def test_a_job_with_other_times_is_not_overdue_by_them_at_once() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -172,14 +172,37 @@ def test_sizes(count: int, text: str) -> None:
     assert standing.size(count) == text
 
 
+def drawing(rows: Sequence[Mapping[str, Any]], width: int, height: int) -> list[str]:
+    """Return the lines that are drawn on a terminal of that size."""
+    console = Console(width=width, height=height, force_terminal=False)
+    with console.capture() as shown:
+        console.print(watching.drawn(HEAD, rows, width, height))
+    return [line.rstrip() for line in shown.get().splitlines()]
+
+
 def test_a_drawing_shows_the_same() -> None:
     """Names of jobs and messages are no mark-up."""
-    console = Console(width=120, file=None, record=True, quiet=False, force_terminal=False)
-    with console.capture() as shown:
-        console.print(watching.drawn(HEAD, [ROW | {"job": "[red]rates", "last_message": "[/] x"}]))
-    assert "[red]rates" in shown.get()
-    assert "succeeded: [/] x" in shown.get()
-    assert "it does its work" in shown.get()
+    *head, _, headings, row = drawing([ROW | {"job": "[red]rates", "last_message": "[/] x"}], 120, 40)
+    assert "it does its work" in head
+    assert headings.split("  ")[0] == "JOB"
+    assert row.startswith("[red]rates")
+    assert "succeeded: [/] x" in row
+
+
+@pytest.mark.parametrize("width", [30, 60, 80, 100, 160])
+def test_a_drawing_fits_the_terminal(width: int) -> None:
+    """A line for each job, with its name, its state and how its last run ended; and how many there is no room for."""
+    long = {"job": "a-name-that-is-rather-long", "state": "failing", "last_message": "x" * 300}
+    lines = drawing([ROW | long | {"job": f"{number}-{long['job']}"} for number in range(50)], width, 24)
+    assert len(lines) == 24
+    assert max(map(len, lines)) <= width
+    assert lines[-1] == "and 32 more"
+    *_, headings, first, second = lines[:7]
+    assert all(heading in headings for heading in ("JOB", "STATE", "LAST"))
+    assert ("NEXT SLOT" in headings, "LAST SUCCESS" in headings) == (width >= 80, width >= 110)
+    assert (first[:4], second[:4]) == ("0-a-", "1-a-")
+    assert "failing" in first
+    assert " succ" in first
 
 
 def test_status_as_json_and_as_a_health_check(tmp_path: Path) -> None:

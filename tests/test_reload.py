@@ -312,13 +312,16 @@ async def test_a_reload_is_refused_once_the_daemon_stops(tmp_path: Path) -> None
     source = Source(path, {}, Redactor().learn)
     reading = source.read()
     room = Room(reading.config)
-    reloader = Reloader(source, reading, Force(room.roster, room.timetable, room.cancel), Notifier(None))
+    told: list[Verdict] = []
+    force = Force(room.roster, room.timetable, room.cancel)
+    reloader = Reloader(source, reading, force, Notifier(None), [told.append])
     await reloader.close()
     path.write_text(f'{TEXT}[jobs.b]\nurl = "http://a.test/"\n')
     with capture_logs() as lines:
         verdict = await reloader.reload(Why.SIGNAL)
     assert (verdict.error, verdict.applied) == ("the daemon is stopping", False)
     assert [line["event"] for line in lines] == ["config_rejected"]
+    assert told == [], "there is nothing wrong with the configuration that anybody should be woken for"
     assert list(room.roster.jobs) == ["a"]
 
 

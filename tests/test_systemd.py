@@ -33,6 +33,8 @@ def test_everything_that_is_said(address: str) -> None:
     """The words of sd_notify(3), each in one datagram."""
     with manager(address) as listener, closing(Notifier(address, 30_000_000)) as notifier:
         notifier.ready("12 jobs")
+        notifier.status("12 jobs")
+        notifier.status("1 overdue")
         notifier.status("1 overdue")
         notifier.watchdog()
         notifier.stopping()
@@ -100,14 +102,16 @@ def test_a_manager_that_does_not_read_holds_nobody_up(tmp_path: Path) -> None:
     """The notifier is called in the loop: it counts what is lost, says so once, and goes on."""
     address = str(tmp_path / "notify")
     with manager(address) as listener, closing(Notifier(address)) as notifier, capture_logs() as lines:
-        for _ in range(2000):
-            notifier.status("x")
+        for number in range(2000):
+            notifier.status(str(number))
         lost = notifier.failures
         assert 0 < lost < 2000
         assert [line["event"] for line in lines] == ["systemd_notify_failed"]
         listener.recv(1000)
-        notifier.status("again")
-        assert notifier.failures == lost, "it speaks again once it is heard"
+        notifier.status("1999")
+        assert notifier.failures == lost, "it speaks again once it is heard, also of what was lost"
+        while (heard := listener.recv(1000)) != b"STATUS=1999":
+            assert heard.startswith(b"STATUS=")
 
 
 def test_a_manager_that_is_gone_is_survived(tmp_path: Path) -> None:

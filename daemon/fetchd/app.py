@@ -14,6 +14,7 @@ from typing import Any, Final
 import structlog
 
 from fetchd import __version__
+from fetchd.board.survey import survey
 from fetchd.child import kill_all
 from fetchd.config import Config, ignored_environment
 from fetchd.errors import FetchdError, InstanceError, StoreError
@@ -36,6 +37,7 @@ log = structlog.get_logger()
 EXIT_FAILED: Final = 70
 """sysexits.h: internal error. The supervisor starts a new process, which is what can help."""
 TIDY_EVERY: Final = 60.0
+TELL_MANAGER_EVERY: Final = 5.0
 LOCK_LOOK_EVERY: Final = 5.0
 NOTICES_LAST: Final = 1.0
 """Seconds that the last messages and pings have."""
@@ -66,9 +68,7 @@ async def serve(launch: Launch, environment: Mapping[str, str], *, new_state: bo
         if new_state and (aside := set_aside(state_dir, datetime.now(UTC))):
             log.warning("state_set_aside", path=str(aside))
         store = await stack.enter_async_context(open_store(config, launch.redact))
-        parts = await build(stack, launch, store, notifier)
-        if stall:
-            parts.watching.replaced()
+        parts = await build(stack, launch, store, notifier, stalled=stall is not None)
         try:
             async with asyncio.TaskGroup() as watches:
                 tasks = [watches.create_task(watch) for watch in _watches(parts, instance, signals)]
@@ -100,6 +100,7 @@ def _watches(parts: Parts, instance: Instance, signals: Signals) -> list[Corouti
         parts.reloader.run(signals.reload),
         parts.watching.board.run(),
         *parts.watching.notices.runs(parts.health.problems),
+        _tell_manager(parts),
         _tidy(parts.store),
         _keep(instance),
     ]
@@ -140,6 +141,18 @@ async def _keep(instance: Instance) -> None:
         if not instance.still_ours():
             raise InstanceError("the lock file was removed or replaced: another fetchd may use the same state by now")
         await asyncio.sleep(LOCK_LOOK_EVERY)
+
+
+async def _tell_manager(parts: Parts) -> None:
+    """Tell the service manager how things are, in the line that it shows."""
+    board, health = parts.watching.board, parts.health
+    while parts.notifier.heard:
+        await asyncio.sleep(TELL_MANAGER_EVERY)
+        jobs = (await survey(board)).in_short()
+        verdict = health.verdict()
+        refused = ["the new configuration was refused"] if board.reload.error else []
+        if health.stage is Stage.RUNNING:
+            parts.notifier.status("; ".join([*verdict.problems, jobs, *refused, *verdict.warnings]))
 
 
 async def _tidy(store: Store) -> None:

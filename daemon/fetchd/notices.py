@@ -32,15 +32,15 @@ class Notices:
         """Return who is to be told what happens."""
         return self.alerts, self.pings
 
-    async def open(self, config: Config, resources: Resources) -> str:
+    async def open(self, config: Config, resources: Resources, *, stalled: bool) -> str:
         """Learn what people know already; once there are connections, and before the first Run.
 
-        Return for how long the daemon was down, in words; "" if that is not worth telling.
+        ``stalled``, and what is returned, are as in `Alerts.load`.
         """
         self._resources = resources
-        down = await self.alerts.load(config, open_boxes(config.notifiers, resources))
+        before = await self.alerts.load(config, open_boxes(config.notifiers, resources), stalled=stalled)
         self._ping(config)
-        return down
+        return before
 
     def replace(self, config: Config) -> None:
         """Go by this configuration from now on."""

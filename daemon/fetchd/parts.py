@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
@@ -26,7 +26,7 @@ from fetchd.job import Job
 from fetchd.log import Log
 from fetchd.metrics import Metrics
 from fetchd.notices import Notices
-from fetchd.reload.changes import Verdict
+from fetchd.reload.changes import Verdict, Why
 from fetchd.reload.force import Follow, Force
 from fetchd.reload.reloader import Reloader
 from fetchd.scheduler import Scheduler, say_missed
@@ -62,6 +62,8 @@ class Watching:
     board: Board
     metrics: Metrics
     notices: Notices
+    refused: dict[bool, str] = field(default_factory=dict)
+    """Why the file, and why new secrets, were not taken."""
 
     def watchers(self) -> Watchers:
         """Return all of them as one, in the order in which they are told."""
@@ -73,20 +75,20 @@ class Watching:
         self.metrics.clock_steps += 1
         self.notices.alerts.daemon("clock", "the clock was stepped", lasting=False)
 
-    def replaced(self) -> None:
-        """The process before this one was ended because its loop stood still."""
-        words = "the loop of the process before this one stood still, so that it was replaced; the log tells where"
-        self.board.came_after(words)
-        self.notices.alerts.daemon("stall", words, lasting=False)
-
     def reloaded(self, verdict: Verdict, jobs: dict[str, Job]) -> None:
-        """A reload has come to its end; ``jobs`` are those in force."""
-        error = "" if verdict.applied else "\n".join(verdict.lines())
-        self.board.reloaded(verdict.generation, error, jobs)
-        if verdict.applied:
-            self.notices.alerts.daemon_ok("config")
-        else:
+        """A reload has come to its end; ``jobs`` are those in force.
+
+        Secrets that were taken anew say nothing of a file that was refused.
+        """
+        if verdict.why is not Why.SECRETS:
+            self.refused.clear()
+        self.refused[verdict.why is Why.SECRETS] = "" if verdict.applied else "\n".join(verdict.lines())
+        error = "\n".join(filter(None, self.refused.values()))
+        self.board.reloaded(verdict.generation, error, jobs if verdict.applied else None)
+        if error:
             self.notices.alerts.daemon("config", f"the configuration was not taken: {error}")
+        else:
+            self.notices.alerts.daemon_ok("config")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +105,12 @@ class Parts:
     notifier: Notifier
 
 
-async def build(stack: AsyncExitStack, launch: Launch, store: SqliteStore, notifier: Notifier) -> Parts:
+async def build(
+    stack: AsyncExitStack, launch: Launch, store: SqliteStore, notifier: Notifier, *, stalled: bool
+) -> Parts:
     """Build everything that runs, up to the page and the control socket; ``stack`` closes it.
+
+    ``stalled`` says that the process before this one was ended because its loop stood still.
 
     Raises:
         StateError: a folder cannot be made, or an address cannot be listened on.
@@ -120,8 +126,7 @@ async def build(stack: AsyncExitStack, launch: Launch, store: SqliteStore, notif
     watching = _watching(config, store, board, clock, launch.redact)
     watchers = watching.watchers()
     engine = await stack.enter_async_context(open_engine(config, store, watcher=watchers, told=launch.redact.note))
-    if down := await watching.notices.open(config, engine.resources):
-        board.came_after(down)
+    board.before = await watching.notices.open(config, engine.resources, stalled=stalled)
 
     def missed(job: Job, count: int) -> None:
         say_missed(job, count)

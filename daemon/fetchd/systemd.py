@@ -27,6 +27,7 @@ class Notifier:
         self._address = "\0" + address[1:] if address and address.startswith("@") else address
         self._watchdog_usec = watchdog_usec
         self._socket: socket.socket | None = None
+        self._shown = ""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Notifier:
@@ -37,6 +38,11 @@ class Notifier:
         return cls(environment.get("NOTIFY_SOCKET") or None, int(usec) if valid else None)
 
     @property
+    def heard(self) -> bool:
+        """Whether there is anybody to be told."""
+        return self._address is not None
+
+    @property
     def watchdog_interval(self) -> float | None:
         """Seconds within which `watchdog` is to be called again; None if nobody waits for it."""
         if self._address is None or self._watchdog_usec is None:
@@ -45,11 +51,14 @@ class Notifier:
 
     def ready(self, status: str) -> None:
         """Say that the start, or a reload, is complete."""
+        self._shown = status
         self._send("READY=1", _status(status))
 
     def status(self, text: str) -> None:
-        """Say in a few words how things are."""
-        self._send(_status(text))
+        """Say in a few words how things are; what it shows already is not sent."""
+        if text != self._shown:
+            self._shown = text
+            self._send(_status(text))
 
     def reloading(self) -> None:
         """Say that a reload begins; `ready` ends it."""
@@ -81,6 +90,7 @@ class Notifier:
             self._socket.sendto("\n".join(assignments).encode("utf-8", "replace"), self._address)
         except OSError as error:
             self.failures += 1
+            self._shown = ""
             if self.failures == 1:
                 log.warning("systemd_notify_failed", assignment=assignments[0], error=error)
 

@@ -18,6 +18,7 @@ EVENTS: Final[Mapping[str, tuple[str, ...]]] = {
     "command_output": ("A sink's command printed something.", "stdout", "stderr"),
     "config_rejected": ("A configuration was offered and refused; the old one stays in force.",),
     "config_reloaded": ("A configuration was put in force.",),
+    "daemon_cut_off": ("The process before this one did not stop in order.",),
     "daemon_failed": ("The daemon ends because of a defect, or because it cannot go on; exit status 70.", "exception"),
     "daemon_in_trouble": ("People are told of something wrong with the daemon itself.", *_NEWS_OF_DAEMON),
     "daemon_ready": ("Every job is scheduled.",),

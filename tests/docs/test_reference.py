@@ -23,3 +23,18 @@ def test_metrics_that_are_named_are_there(page: Path) -> None:
     there = set(re.findall(r"^\| `(\w+)`", PAGES["metrics.md"](), re.MULTILINE))
     named = re.findall(r"\bfetchd_[a-z_]+[a-z]\b", page.read_text(encoding="utf-8"))
     assert {re.sub(r"_(bucket|count|sum)$", "", name) for name in named} <= there
+
+
+def test_where_trouble_is_seen_is_there() -> None:
+    """What somebody waits for, in the log or in a message, has that name."""
+    page = (DOCS / "how-to" / "alerts.md").read_text(encoding="utf-8")
+    table = page.partition("| what happens |")[2].partition("\n\n")[0]
+    rows = [row.strip("| ").split(" | ") for row in table.splitlines()[2:]]
+    events = set(re.findall(r"^\| `(\w+)`", PAGES["log.md"](), re.MULTILINE))
+    fields = "".join(row for row in page.splitlines() if row.startswith(("| `jobs` |", "| `daemon` |")))
+    assert len(rows) >= 8
+    for _what, _noticed, log, metrics, message in rows:
+        assert log.strip("`") in events
+        assert metrics.startswith("`")
+        kinds = re.findall(r"`([a-z_]+)`", message)
+        assert f"`{kinds[0]}`" in fields

@@ -81,7 +81,10 @@ def config(world: World) -> str:
 
 
 def test_an_outage_is_told_once_over_a_restart_and_so_is_its_end(tmp_path: Path, world: World) -> None:
-    """The daemon is killed and started in between; people get two messages for twenty jobs, and logs show no secret."""
+    """The daemon is killed and started in between, which is told; of twenty jobs there are two messages.
+
+    The logs show no secret.
+    """
     told = config(world)
     with Daemon(tmp_path, told) as first:
         first.wait_for("run_finished", 20, outcome="succeeded")
@@ -93,12 +96,15 @@ def test_an_outage_is_told_once_over_a_restart_and_so_is_its_end(tmp_path: Path,
         first.wait()
         lines = first.raw
     with Daemon(tmp_path, told) as second:
+        second.wait_for("alert_sent")
         second.wait_for("run_finished", 60, outcome="fetch_failed")
         world.well = True
-        second.wait_for("alert_sent")
+        second.wait_for("alert_sent", 2)
         assert second.stop() == 0
         lines += second.raw
-    down, up = world.messages
+    down, up = (message for message in world.messages if message["jobs"])
+    (killed,) = (part for message in world.messages for part in message["daemon"])
+    assert killed["kind"] == "killed"
     assert down["title"].endswith("20 jobs are failing: http_5xx (20)")
     assert up["title"].endswith("20 jobs do well again")
     assert (down["state"], up["state"]) == ("problem", "recovered")

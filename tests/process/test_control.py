@@ -108,6 +108,41 @@ def test_a_terminal_sees_how_far_a_run_has_come(tmp_path: Path, upstream: Upstre
         assert daemon.stop() == 0
 
 
+def test_a_watcher_waits_for_a_daemon_that_restarts(tmp_path: Path, upstream: UpstreamProcess) -> None:
+    """Whoever watches an upgrade is not thrown out by it; Ctrl-C ends it, with the status of what was seen last."""
+    config = job("good", upstream.url("ok"))
+    ours, theirs = pty.openpty()
+    os.set_blocking(ours, False)
+    seen = ""
+
+    def shows(words: str) -> bool:
+        nonlocal seen
+        try:
+            seen += os.read(ours, 65536).decode("utf-8", "replace")
+        except BlockingIOError:
+            """There is nothing new."""
+        return words in seen
+
+    try:
+        with Daemon(tmp_path, config) as daemon:
+            command = [sys.executable, "-m", "fetchd", "status", "--watch", "-c", str(daemon.config)]
+            environment = {**os.environ, "PYTHONPATH": PATHS, "COLUMNS": "200", "LINES": "20", "TERM": "xterm"}
+            with subprocess.Popen(command, env=environment, stdout=theirs, stderr=theirs) as watching:
+                until(lambda: shows("it does its work"))
+                assert daemon.stop() == 0
+                until(lambda: shows("it is asked again and again"))
+                assert "no fetchd runs" in seen
+                seen = ""
+                with Daemon(tmp_path, config) as again:
+                    until(lambda: shows("it does its work"))
+                    watching.send_signal(signal.SIGINT)
+                    assert watching.wait(15) == 0
+                    assert again.stop() == 0
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
 def test_a_pause_outlives_the_daemon(tmp_path: Path, upstream: UpstreamProcess) -> None:
     """Slots of a paused job are counted and not run, after a kill too; by hand it is run all the same."""
     often = 'interval = "100ms"'

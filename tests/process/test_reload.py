@@ -185,6 +185,8 @@ def test_secrets_are_taken_anew_from_their_files(tmp_path: Path, upstream: Upstr
         sent = daemon.state / "out" / "sent"
         until(lambda: sent.exists() and f"{CANARY}-one" in sent.read_text())
         daemon.config.write_text("this is not TOML")
+        daemon.signal(signal.SIGHUP)
+        daemon.wait_for("config_rejected")
         token.unlink()
         (line,) = daemon.wait_for("secret_missing")
         assert line["secret"] == "file token"
@@ -195,6 +197,10 @@ def test_secrets_are_taken_anew_from_their_files(tmp_path: Path, upstream: Upstr
         assert (line["changed"], line["generation"]) == (["a"], 2)
         until(lambda: f"{CANARY}-two" in sent.read_text())
         daemon.wait_for("command_output", 2)
+        done = fetchd("status", "--json", "--state-dir", "state", folder=tmp_path)
+        status = json.loads(done.stdout)
+        assert status["generation"] == 2
+        assert "fetchd.toml:1" in status["config_error"], "the file is as bad as it was"
         assert daemon.stop() == 0
         assert len(daemon.lines("secret_missing")) == 1
         assert "[redacted]" in "".join(daemon.raw)
@@ -202,7 +208,7 @@ def test_secrets_are_taken_anew_from_their_files(tmp_path: Path, upstream: Upstr
 
 
 def test_a_file_that_changes_is_read_again(tmp_path: Path, upstream: UpstreamProcess) -> None:
-    """As Kubernetes changes it, by a link to a folder that is set anew, and once only if it is bad."""
+    """As Kubernetes changes it, by a link to a folder that is set anew; and once only if it is bad, or gone."""
     for version, text in (("one", job("a", upstream.url("ok"))), ("two", job("b", upstream.url("ok"))), ("bad", "[")):
         (tmp_path / version).mkdir()
         (tmp_path / version / "fetchd.toml").write_text(
@@ -225,7 +231,12 @@ def test_a_file_that_changes_is_read_again(tmp_path: Path, upstream: UpstreamPro
         daemon.wait_for("config_rejected")
         swap("two")
         daemon.wait_for("config_reloaded", 2)
-        assert len(daemon.lines("config_rejected")) == 1
+        (tmp_path / "..data").unlink()
+        (line,) = daemon.wait_for("config_rejected", 2)[1:]
+        assert "cannot be read" in line["findings"][0]
+        (tmp_path / "..data").symlink_to("two")
+        daemon.wait_for("config_reloaded", 3)
+        assert len(daemon.lines("config_rejected")) == 2
         assert daemon.stop() == 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import socket
 import tomllib
 from base64 import b64encode
@@ -195,21 +196,27 @@ def test_no_log_line_holds_a_secret(tmp_path: Path, upstream: UpstreamProcess) -
 
 
 def test_the_service_manager_is_told(tmp_path: Path) -> None:
-    """READY only once slots are armed, WATCHDOG while the loop turns, STOPPING at the end."""
+    """READY only once slots are armed, WATCHDOG while the loop turns, STATUS as things change, STOPPING at the end."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         manager.settimeout(10)
         environment = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "2000000"}
-        with Daemon(tmp_path, '[jobs.a]\nurl = "http://127.0.0.1:1/"\n', environment=environment) as daemon:
+        config = '[jobs.a]\nurl = "http://127.0.0.1:1/"\ninterval = "200ms"\noverdue_after = "1h"\n'
+        with Daemon(tmp_path, config, environment=environment) as daemon:
             heard = []
-            while len(heard) < 4:
+            while heard.count("WATCHDOG=1") < 2 or "STATUS=1 job, 1 failing" not in heard:
+                heard.append(manager.recv(4096).decode())
+            daemon.config.write_text("bad")
+            daemon.signal(signal.SIGHUP)
+            refused = "1 job, 1 failing; the new configuration was refused"
+            while f"STATUS={refused}" not in heard:
                 heard.append(manager.recv(4096).decode())
             assert daemon.stop() == 0
             while "STOPPING=1" not in heard:
                 heard.append(manager.recv(4096).decode())
     ready = next(message for message in heard if message.startswith("READY=1"))
     assert "STATUS=" in ready
-    assert heard.count("WATCHDOG=1") >= 2
+    assert len([message for message in heard if message.startswith("STATUS=")]) == 2, "it is told what it knows"
 
 
 def test_the_schema_is_printed() -> None:

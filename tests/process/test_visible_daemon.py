@@ -112,6 +112,7 @@ def test_a_daemon_that_was_killed(tmp_path: Path, outside: Outside) -> None:
     with watched(tmp_path, outside, jobs) as seen:
         seen.daemon.wait_for("run_finished", job="rates", outcome="succeeded")
         outside.pinged("daemon")
+        began = seen.metric("process_start_time_seconds")
         until(lambda: _notes(seen.daemon.state), "that it lives is not written down")
         seen.daemon.signal(signal.SIGKILL)
         assert seen.daemon.wait() == -signal.SIGKILL
@@ -122,9 +123,13 @@ def test_a_daemon_that_was_killed(tmp_path: Path, outside: Outside) -> None:
     until(lambda: time.monotonic() > killed + 1.5, "time stands still")
     assert len(outside.pings) == pings
     with watched(tmp_path, outside, jobs) as seen:
+        assert "did not stop in order" in seen.daemon.wait_for("daemon_cut_off")[0]["message"]
+        outside.told(kind="killed", change="once")
         assert "the daemon was down for" in outside.told(kind="down", change="once")["message"]
-        seen.daemon.wait_for("daemon_in_trouble", trouble="down")
-        seen.shows("/", "Before that", "the daemon was down for")
+        for trouble in ("killed", "down"):
+            seen.daemon.wait_for("daemon_in_trouble", trouble=trouble)
+        seen.measures("process_start_time_seconds", lambda value: value > began)
+        seen.shows("/", "Before that", "did not stop in order", "the daemon was down for")
         outside.told(job="rates", kind="overdue", change="new")
         seen.daemon.wait_for("job_overdue", job="rates")
         seen.measures("fetchd_job_overdue", lambda value: value == 1, job="rates")
@@ -133,6 +138,9 @@ def test_a_daemon_that_was_killed(tmp_path: Path, outside: Outside) -> None:
         outside.answer("/rates", Reply())
         outside.told(job="rates", kind="overdue", change="over")
         seen.measures("fetchd_job_overdue", lambda value: value == 0, job="rates")
+        assert seen.daemon.stop() == 0
+    with watched(tmp_path, outside, jobs) as seen:
+        assert not seen.daemon.lines("daemon_cut_off"), "it was stopped in order"
         assert seen.daemon.stop() == 0
 
 

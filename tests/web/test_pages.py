@@ -281,8 +281,7 @@ async def test_what_became_of_the_process_before_is_shown() -> None:
     house = House({"a": job("a")})
     async with house.served() as client:
         assert "Before that" not in await client.text("/")
-        house.board.came_after("the daemon was down for 2h")
-        house.board.came_after("it was replaced")
+        house.board.before = "the daemon was down for 2h; it was replaced"
         assert "the daemon was down for 2h; it was replaced" in await client.text("/")
         assert (await client.json("/api/status"))["before"] == "the daemon was down for 2h; it was replaced"
 

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import structlog
 
 from fetchd.alerts.troubles import DAEMON, FAILING, SINK, Key, Trouble
-from fetchd.alerts.words import LONGEST, Redact
+from fetchd.alerts.words import LONGEST, Redact, lasted
 from fetchd.errors import StoreError
 from fetchd.job import Job
+from fetchd.run import Outcome
 from fetchd.store import Store
 
 log = structlog.get_logger()
 
 ALIVE: Final = "alerts/alive"
+RUNS: Final = "alerts/runs"
+"""Noted while the daemon runs: what is there at the start was left by a process that did not stop in order."""
+STALLED: Final = "the loop of the process before this one stood still, so that it was replaced; the log tells where"
+CUT_OFF: Final = "the process before this one did not stop in order: killed, out of memory, failed, or without power"
 TOLD: Final = "alerts/told/"
-ASKED: Final = 200
-"""Jobs whose last report is looked up at the start, because they fail and nobody knows."""
+NOT_FAILED: Final = frozenset({Outcome.CANCELLED, Outcome.SKIPPED})
+"""Outcomes that say nothing of a job."""
+LOOKED_AT: Final = 5
+"""Last Runs of a job among which one has failed, if the job fails: others were cut off, or skipped."""
 
 _UNKNOWN: Final = datetime.min.replace(tzinfo=UTC)
 
@@ -43,13 +51,26 @@ def forget(store: Store, key: Key) -> None:
     store.note(_name(key), None)
 
 
-async def alive_at(store: Store) -> datetime | None:
-    """Return when the daemon was last known to be alive, in an earlier process."""
+async def became(store: Store, now: datetime, down_after: float, *, stalled: bool) -> list[tuple[str, str]]:
+    """Return what became of the process before this one: the kind of each trouble, and words. None if all was in order.
+
+    ``stalled`` says that it was ended for its loop; a stop for less than ``down_after`` seconds is nobody's business.
+    """
     try:
-        notes = await store.notes(ALIVE)
-        return datetime.fromisoformat(notes[ALIVE]) if ALIVE in notes else None
-    except (StoreError, ValueError):
-        return None  # a store that fails says so itself
+        notes = {**await store.notes(ALIVE), **await store.notes(RUNS)}
+    except StoreError:
+        return []  # the store says so itself
+    found = []
+    if stalled:
+        found.append(("stall", STALLED))
+    elif RUNS in notes:
+        log.warning("daemon_cut_off", message=CUT_OFF)
+        found.append(("killed", CUT_OFF))
+    with suppress(KeyError, ValueError):
+        since = datetime.fromisoformat(notes[ALIVE])
+        if (now - since).total_seconds() >= down_after:
+            found.append(("down", f"the daemon was down for {lasted(since, now)}"))
+    return found
 
 
 async def recalled(store: Store, jobs: Mapping[str, Job]) -> dict[Key, Trouble]:
@@ -65,31 +86,28 @@ async def recalled(store: Store, jobs: Mapping[str, Job]) -> dict[Key, Trouble]:
             trouble.on = store.recall(subject).owed > 0
         elif subject != DAEMON and kind == FAILING:
             trouble.on = store.recall(subject).failures > 0
-    asked = 0
-    for name, job in jobs.items():
+    unknown: dict[str, Trouble] = {}
+    for name in jobs:
         memory = store.recall(name)
-        if not memory.failures:
-            continue
         key = (name, FAILING)
         if key in known:
-            known[key].count = memory.failures
-            continue
-        trouble = Trouble(memory.failing_since or _UNKNOWN, count=memory.failures, fresh=False)
-        known[key] = trouble
-        if 0 < job.alerts.after <= memory.failures and asked < ASKED:
-            asked += 1
-            await _ask(store, name, trouble)
+            known[key].count = memory.failures or known[key].count
+        elif memory.failures:
+            known[key] = unknown[name] = Trouble(memory.failing_since or _UNKNOWN, count=memory.failures, fresh=False)
+    if unknown:
+        await _learn(store, unknown)
     return known
 
 
-async def _ask(store: Store, job: str, trouble: Trouble) -> None:
-    """Learn why ``job`` failed the last time; without that it is told of only when it fails again."""
+async def _learn(store: Store, unknown: Mapping[str, Trouble]) -> None:
+    """Learn why these jobs failed the last time; without that they are told of only when they fail again."""
     try:
-        reports = await store.history(job, 1)
+        reports = await store.recent(LOOKED_AT)
     except StoreError:
         return
     for report in reports:
-        if not report.outcome.good:
+        trouble = unknown.get(report.run.job)
+        if trouble is not None and not report.outcome.good and report.outcome not in NOT_FAILED:
             trouble.reason = str(report.reason or report.outcome)
             trouble.message, trouble.fresh = report.message, True
 

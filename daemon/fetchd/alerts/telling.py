@@ -10,7 +10,8 @@ from datetime import datetime, timedelta
 from typing import Final, Protocol
 from urllib.parse import urlsplit
 
-from fetchd.alerts.memory import ALIVE, alive_at, forget, keep, recalled
+from fetchd.alerts.happenings import Happenings
+from fetchd.alerts.memory import ALIVE, NOT_FAILED, RUNS, became, forget, keep, recalled
 from fetchd.alerts.options import ALWAYS_TOLD, AlertOptions, Maintenance
 from fetchd.alerts.posts import Box, Posts
 from fetchd.alerts.said import say
@@ -29,12 +30,12 @@ from fetchd.alerts.troubles import (
     Troubles,
     offline,
 )
-from fetchd.alerts.words import Redact, compose, lasted, reasons
+from fetchd.alerts.words import Redact, compose, reasons
 from fetchd.clock import Clock
 from fetchd.errors import Reason
 from fetchd.job import Job
 from fetchd.notifiers.message import NotifierOptions
-from fetchd.run import Delivery, Outcome, Report, new_run_id
+from fetchd.run import Delivery, Report, new_run_id
 from fetchd.store import Memory, Store
 from fetchd.watch import Result, Unwatched
 
@@ -46,7 +47,6 @@ OVERDUE_EVERY: Final = 30.0
 OVERDUE_AT_ONCE: Final = 100
 """Jobs that are looked at in one turn of the loop: a cron expression takes a moment to follow."""
 ALIVE_EVERY: Final = 60.0
-_NOT_FAILED: Final = frozenset({Outcome.CANCELLED, Outcome.SKIPPED})
 _LOCAL: Final = ("localhost", "127.", "[::1]")
 
 OverdueSince = Callable[[Job, Memory], datetime]
@@ -97,8 +97,7 @@ class Alerts(Unwatched):
         self._options = ALWAYS_TOLD
         self._maintenance: Sequence[Maintenance] = ()
         self._troubles = Troubles()
-        self._events: dict[Key, News] = {}
-        self._events_told: dict[Key, float] = {}
+        self._happenings = Happenings(store, clock, teller.redact)
         self._looks: list[tuple[datetime, str]] = []
         self._looked = clock.now()
         self._contact: datetime | None = None
@@ -106,23 +105,22 @@ class Alerts(Unwatched):
         self._look_at = self._alive_at = self._earliest = float("-inf")
         self._tell_at: float | None = None
 
-    async def load(self, told: Told, boxes: Mapping[str, Box]) -> str:
+    async def load(self, told: Told, boxes: Mapping[str, Box], *, stalled: bool = False) -> str:
         """Learn what people know already; to be called once, before the first Run.
 
-        Return for how long the daemon was down, in words; "" if that is not to be told.
+        ``stalled`` says that the process before this one was ended for its loop. Return what became of that process,
+        in words; "" if it stopped in order and there is nothing to be told.
         """
         await self._posts.load()
+        await self._happenings.load()
         self.replace(told, boxes)
-        now = self._clock.now()
         self._troubles.by_key = await recalled(self._store, self._jobs)
         self._forget_gone()
         self.daemon_ok("config")  # this process has one
-        down_since = await alive_at(self._store)
-        if down_since is None or (now - down_since).total_seconds() < self._options.down_after:
-            return ""
-        down = f"the daemon was down for {lasted(down_since, now)}"
-        self.daemon("down", down, lasting=False)
-        return down
+        before = await became(self._store, self._clock.now(), self._options.down_after, stalled=stalled)
+        for kind, words in before:
+            self.daemon(kind, words, lasting=False)
+        return "; ".join(words for _, words in before)
 
     def replace(self, told: Told, boxes: Mapping[str, Box]) -> None:
         """Go by this configuration from now on; ``boxes`` are its notifiers, open."""
@@ -164,7 +162,7 @@ class Alerts(Unwatched):
             if self._troubles.by_key:
                 self._ended((name, FAILING))
                 self._ended((name, OVERDUE))
-        elif report.outcome not in _NOT_FAILED:
+        elif report.outcome not in NOT_FAILED:
             since = report.started or self._clock.now()
             reason = str(report.reason or report.outcome)
             seen = Trouble(since, True, reason, report.message, 1, ran=self._clock.monotonic())
@@ -197,6 +195,8 @@ class Alerts(Unwatched):
         self._look_for_overdue(now)
         self._look_at_daemon()
         if monotonic >= self._alive_at:
+            if self._alive_at == float("-inf"):
+                self._store.note(RUNS, now.isoformat())
             self._store.note(ALIVE, now.isoformat())
             self._alive_at = monotonic + min(ALIVE_EVERY, self._options.down_after / 2)
         if self._tell_at is None:
@@ -213,12 +213,11 @@ class Alerts(Unwatched):
         self._store.note(ALIVE, self._clock.now().isoformat())
         if self._poked or self._tell_at is not None:
             self._tell()
+        self._store.note(RUNS, None)
         await self._posts.drain(grace)
 
     def _happened(self, key: Key, reason: str, message: str) -> None:
-        before = self._events.get(key)
-        count = before.count + 1 if before else 1
-        self._events[key] = News(*key, Change.ONCE, self._clock.now(), reason, message, count)
+        self._happenings.happened(key, reason, message)
         self._poked = True
 
     def _ended(self, key: Key) -> bool:
@@ -286,7 +285,9 @@ class Alerts(Unwatched):
             return True
         return memory.last_success is not None and memory.last_success >= trouble.since
 
-    def _policy_of(self, active: Sequence[Maintenance]) -> Callable[[str], Policy]:
+    def _policy_at(self, now: datetime) -> Callable[[str], Policy]:
+        active = [window for window in self._maintenance if window.active(now)]
+
         def policy(name: str) -> Policy:
             job = self._jobs.get(name)
             if job is None:
@@ -305,15 +306,9 @@ class Alerts(Unwatched):
 
     def _news(self) -> list[News]:
         """Return all that is to be told by now."""
-        now, monotonic = self._clock.now(), self._clock.monotonic()
-        active = [window for window in self._maintenance if window.active(now)]
-        policy_of = self._policy_of(active)
-        news = self._troubles.decide(policy_of, now, monotonic)
-        for key, one in self._events.items():
-            policy = policy_of(key[0])
-            if not policy.quiet and monotonic - self._events_told.get(key, float("-inf")) >= policy.reminder:
-                news.append(one)
-        return news
+        now = self._clock.now()
+        policy_of = self._policy_at(now)
+        return self._troubles.decide(policy_of, now, self._clock.monotonic()) + self._happenings.news(policy_of, now)
 
     def _tell(self) -> None:
         """Have people told what is to be told now; it may be nothing by now."""
@@ -341,8 +336,11 @@ class Alerts(Unwatched):
         silent = [one for one in failing if one.reason in NO_CONTACT]
         known = self._troubles.by_key.get((DAEMON, OFFLINE))
         if known is None or not known.on:
-            if not offline(failing, self._contact):
+            beside = self._troubles.silent(silent, self._policy_at(now), self._contact) if silent else []
+            beside = [one for one in beside if one.job in self._remote]
+            if not offline([*failing, *beside], self._contact):
                 return news
+            silent += beside
             hosts = len({one.host for one in silent})
             message = f"this machine seems to be offline: {len(silent)} jobs cannot reach their {hosts} hosts: "
             since = min(one.since for one in silent)
@@ -359,8 +357,7 @@ class Alerts(Unwatched):
     def _note_told(self, news: News, now: datetime) -> None:
         say(news)
         if news.change is Change.ONCE:
-            del self._events[news.key]
-            self._events_told[news.key] = self._clock.monotonic()
+            self._happenings.told(news.key, now)
             return
         trouble = self._troubles.told(news, now)
         if trouble is None:
@@ -385,8 +382,7 @@ class Alerts(Unwatched):
 
         for key in self._troubles.forget(still_there):
             forget(self._store, key)
-        self._events = {key: one for key, one in self._events.items() if still_there(key)}
-        self._events_told = {key: at for key, at in self._events_told.items() if still_there(key)}
+        self._happenings.forget(still_there)
 
 
 def _host(job: Job) -> str:

@@ -7,7 +7,7 @@ and whatever was told is in the end told to be over.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -22,8 +22,14 @@ OVERDUE: Final = "overdue"
 OFFLINE: Final = "offline"
 SINK: Final = "sink:"
 """Begins the kinds of trouble that a job has with one of its sinks, by name."""
+_BY_OUTAGE: Final = (
+    *(Reason.TLS, Reason.TIMEOUT_READ, Reason.TIMEOUT_WRITE),
+    *(Reason.PROTOCOL, Reason.HTTP_429, Reason.HTTP_5XX),
+)
 NO_CONTACT: Final = frozenset({str(Reason.DNS), str(Reason.CONNECT), str(Reason.TIMEOUT_CONNECT)})
 """The reasons that a machine without a network would have for each of its failures."""
+OUTAGE: Final = NO_CONTACT | {str(reason) for reason in _BY_OUTAGE}
+"""The reasons with which the jobs of one host fail, some with this one, some with that, while it is in trouble."""
 DOWN_FOR: Final = 60.0
 """Seconds for which a sink takes nothing before people are told: the first tries come fast, and restarts are short."""
 RECOVERY_WAIT: Final = 600.0
@@ -157,6 +163,16 @@ class Troubles:
                 news.append(self._news(key, Change.STILL, policies))
         return news
 
+    def silent(self, beside: Iterable[News], policy_of: Callable[[str], Policy], since: datetime | None) -> list[News]:
+        """Return the jobs of known hosts that fail for want of a contact, and began to ``since``, besides those.
+
+        People would be told of each in time.
+        """
+        policies = _Policies(policy_of)
+        keys = self._untold(policies, {one.key for one in beside})
+        found = [self._news(key, Change.NEW, policies) for key in keys]
+        return [one for one in found if one.reason in NO_CONTACT and (since is None or one.since > since)]
+
     def forget(self, keep: Callable[[Key], bool]) -> list[Key]:
         """Forget the troubles that are not to be kept, without a word; return which."""
         gone = [key for key in self.by_key if not keep(key)]
@@ -190,19 +206,24 @@ class Troubles:
             yield job, kind
 
     def _joining(self, new: list[Key], policies: Mapping[str, Policy]) -> Iterator[Key]:
-        """Yield the jobs that fail for the same reason, at the same host, as those that are to be told of.
+        """Yield the jobs that fail at the same host, and for the same cause, as those that are to be told of.
 
         Each would reach its own count a little later: an outage is told at once, and in one message.
         """
         failing = [(job, kind) for job, kind in new if kind == FAILING]
-        causes = {(policies[key[0]].host, self.by_key[key].reason) for key in failing}
-        told = set(failing)
+        causes = {(policies[key[0]].host, _cause(self.by_key[key])) for key in failing}
+        for key in self._untold(policies, beside=failing):
+            if (policies[key[0]].host, _cause(self.by_key[key])) in causes:
+                yield key
+
+    def _untold(self, policies: Mapping[str, Policy], beside: Iterable[Key]) -> Iterator[Key]:
+        """Yield the jobs of known hosts that fail, of which people would be told in time, besides those."""
+        others = set(beside)
         for key, trouble in self.by_key.items():
-            policy = policies[key[0]]
-            if key in told or key[1] != FAILING or not policy.host or policy.quiet or not policy.after:
+            if key in others or key[1] != FAILING or not (trouble.on and trouble.told is None and trouble.fresh):
                 continue
-            untold = trouble.on and trouble.told is None and trouble.fresh
-            if untold and (policy.host, trouble.reason) in causes:
+            policy = policies[key[0]]
+            if policy.host and not policy.quiet and policy.after:
                 yield key
 
     def _waiting(self, policies: Mapping[str, Policy]) -> dict[str, float]:
@@ -240,6 +261,11 @@ class _Policies(dict[str, Policy]):
         return policy
 
 
+def _cause(trouble: Trouble) -> str:
+    """Return what a failure comes from, as far as its reason tells; "" is trouble of the host as a whole."""
+    return "" if trouble.reason in OUTAGE else trouble.reason
+
+
 def _is_new(key: Key, trouble: Trouble, policy: Policy, now: datetime) -> bool:
     """Return whether people are to be told of ``trouble``, of which they do not know."""
     if not trouble.on or trouble.told is not None or policy.quiet:
@@ -257,8 +283,8 @@ def _is_new(key: Key, trouble: Trouble, policy: Policy, now: datetime) -> bool:
 def offline(failing: list[News], contact: datetime | None) -> bool:
     """Return whether all that is to be told may come from this machine being offline.
 
-    ``failing`` are the jobs to be told of, each with its host; ``contact`` is when a host was last reached. It takes
-    two hosts to tell: one alone may itself be down.
+    ``failing`` are the jobs to be told of, now or soon, each with its host; ``contact`` is when a host was last
+    reached. It takes two hosts to tell: one alone may itself be down.
     """
     if len({one.host for one in failing}) < 2 or any(one.reason not in NO_CONTACT for one in failing):
         return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -42,9 +42,13 @@ class Sources:
 
 @dataclass(frozen=True, slots=True)
 class Reload:
-    """Which configuration counts, since when, and why the last one that was offered does not, if so."""
+    """Which configuration counts, and why the last one that was offered does not, if so.
+
+    It counts since ``since``; ``at`` is when a file was last found fit, even if it said nothing new.
+    """
 
     generation: int
+    since: datetime
     at: datetime
     error: str = ""
     failed_at: datetime | None = None
@@ -84,10 +88,11 @@ class Board(Unwatched):
         self.config = config
         self.started_at = clock.now()
         self._began = clock.monotonic()
-        self.reload = Reload(1, self.started_at)
+        self.reload = Reload(1, self.started_at, self.started_at)
         self.samples = Samples()
         self.clock_steps = 0
         self.before = ""
+        """What became of the process before this one, where somebody should know."""
         self._sources = sources
         self._clock = clock
         self._overdue = Overdue(sources.known.since)
@@ -197,24 +202,23 @@ class Board(Unwatched):
             standing.refused(delivery.sink, trouble)
 
     def reloaded(self, generation: int, error: str = "", jobs: Mapping[str, Job] | None = None) -> None:
-        """Note the verdict on a new configuration: its ``jobs`` count from now on, or ``error`` says why not."""
+        """Note the verdict on a new configuration: its ``jobs`` count from now on; ``error`` says why one does not.
+
+        Both at one time: new secrets count, while the file is still refused.
+        """
         now = self._clock.now()
-        if error:
-            self.reload = Reload(self.reload.generation, self.reload.at, error, now)
-            return
-        self.reload = Reload(generation, now)
         if jobs is not None:
+            since = self.reload.since if generation == self.reload.generation else now
+            self.reload = Reload(generation, since, now, error, self.reload.failed_at if error else None)
             self._define(jobs)
+        elif error:
+            self.reload = replace(self.reload, error=error, failed_at=now)
 
     def resumed(self, job: str) -> None:
         """Note that ``job`` is no longer paused: the time that it was does not count as silence."""
         if standing := self._jobs.get(job):
             self._sources.known.restart(job, self._clock.now())
             standing.changes += 1
-
-    def came_after(self, before: str) -> None:
-        """Note what became of the process before this one, where somebody should know."""
-        self.before = "; ".join(filter(None, (self.before, before)))
 
     def clock_stepped(self) -> None:
         """Count a step of the wall's clock; set back or not, the daemon and its jobs began before now."""

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Final
 
 from fetchd.board import Board, Look, State
+from fetchd.shorten import count_of
 
 AT_ONCE: Final = 100
 """Jobs looked at within one turn of the loop."""
@@ -47,6 +48,12 @@ class Survey:
     def next_slot(self) -> datetime | None:
         """The earliest slot of all jobs."""
         return min((look.next_slot for look in self.looks.values() if look.next_slot), default=None)
+
+    def in_short(self) -> str:
+        """Return how many jobs there are, and how many of them are as somebody should know: "7 jobs, 2 failing"."""
+        counts = (("failing", self.failing), ("overdue", self.overdue), ("paused", self.paused))
+        parts = [f"{count} {word}" for word, count in counts if count]
+        return ", ".join([count_of(len(self.looks), "job"), *parts])
 
 
 def rank(look: Look) -> int:

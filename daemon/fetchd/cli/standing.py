@@ -21,6 +21,11 @@ def lines(head: Row, rows: Sequence[Row]) -> Iterator[str]:
     yield ""
     for line in table:
         yield "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+    yield from owed_to_none(rows)
+
+
+def owed_to_none(rows: Sequence[Row]) -> Iterator[str]:
+    """Yield what is owed to sinks that there are no more."""
     for row in rows:
         if "owed_to" in row:
             yield f"owed to a sink that the configuration has no more: {row['owed_to']}, {row['count']}"

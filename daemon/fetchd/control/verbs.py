@@ -88,7 +88,7 @@ class Verbs:
                 "warnings": verdict.warnings,
                 "generation": config.generation,
                 "config": str(board.config),
-                "config_since": config.at,
+                "config_since": config.since,
                 "config_error": config.error or None,
                 "before": board.before or None,
                 "resident_bytes": board.usage().resident,

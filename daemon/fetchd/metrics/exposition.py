@@ -95,7 +95,7 @@ class Exposition:
             (
                 "config_last_reload_timestamp_seconds",
                 "gauge",
-                "When a configuration was last put in force.",
+                "When a configuration was last read and found fit, with changes or without.",
                 at,
             ),
             ("store_writable", "gauge", "Whether what is to be kept can be written.", readings.store_writable()),

@@ -119,7 +119,7 @@ class Reloader:
         if why is not Why.SECRETS:
             self._refused = bool(findings)
         _say(verdict)
-        for tell in self._tell:
+        for tell in self._tell if not self._closed else ():
             tell(verdict)
         return verdict
 
@@ -153,7 +153,7 @@ class Reloader:
 
         One that was refused is read again now and then, and told of once it can be taken.
         """
-        last: Stamp | None = None
+        last: Stamp | None = self._source.seen
         loop, looked = asyncio.get_running_loop(), 0.0
         while True:
             await asyncio.sleep(FILE_EVERY)
@@ -161,7 +161,8 @@ class Reloader:
                 continue
             stamp = await on_disk(self._source.stamp)
             settled, last = stamp == last, stamp
-            if settled and stamp is not None and stamp != self._source.seen:
+            # One that is gone is offered too: the next start would find none, and somebody should know before.
+            if settled and stamp != self._source.seen:
                 await self.reload(Why.FILE)
                 looked = loop.time()
             elif settled and self._refused and loop.time() - looked >= self._again_every:

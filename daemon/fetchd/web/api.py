@@ -56,7 +56,7 @@ class Api:
                 "config": {
                     "path": self._sources.redact(str(board.config)),
                     "generation": reload.generation,
-                    "since": reload.at,
+                    "since": reload.since,
                     "error": self._sources.redact(reload.error) or None,
                     "rejected": reload.failed_at,
                 },

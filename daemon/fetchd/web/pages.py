@@ -188,7 +188,7 @@ class Pages:
             "up": (found.at - board.started_at).total_seconds(),
             "reload": {
                 "generation": reload.generation,
-                "at": reload.at,
+                "since": reload.since,
                 "error": redact(reload.error),
                 "failed_at": reload.failed_at,
             },
