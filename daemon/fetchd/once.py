@@ -137,7 +137,7 @@ class _Preview:
         fetched = delivery.fetched
         content = await fetched.body.read()
         # Cut after it is cleaned: a secret that lies on the cut would otherwise show its half.
-        self._show(self._clean(content[:_SEARCHED].decode("utf-8", "replace"))[:SHOWN])
+        self._show(self._clean(content[:_SEARCHED].decode("utf-8", "replace"))[:SHOWN].removesuffix("\n"))
         if len(content) > SHOWN:
             self._show(f"... {len(content) - SHOWN} more bytes")
         self._show(f"\n{fetched.content_type or 'no content type'}; would go to: {', '.join(self._names) or 'no sink'}")
