@@ -356,7 +356,7 @@ class TestSinks:
         await desk.after(600)
         assert desk.titles == ["rates has given up 3 deliveries to file"]
         await desk.after(3600, step=60)
-        assert desk.titles[1:] == ["rates has given up 1 deliveries to file"]
+        assert desk.titles[1:] == ["rates has given up a delivery to file"]
 
     async def test_a_sink_that_is_gone_is_forgotten(self) -> None:
         """Nobody can mend what there is no more."""

@@ -55,7 +55,8 @@ async def once(
     def say(text: str) -> None:
         show(clean(text))
 
-    with nullcontext() if dry_run else hold(config.daemon.state_dir):
+    remedy = f"if that is the daemon, `fetchd trigger {name}` has it do this"
+    with nullcontext() if dry_run else hold(config.daemon.state_dir, remedy):
         report = await _run(config, job, redact, _previews(job, say, clean) if dry_run else None, follow)
     _tell(report, say)
     return 0 if report.outcome.good else 1
