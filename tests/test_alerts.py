@@ -425,7 +425,7 @@ class TestSinks:
         await desk.after(600)
         assert desk.titles == ["rates has given up 3 deliveries to file"]
         await desk.after(3600, step=60)
-        assert desk.titles[1:] == ["rates has given up 1 deliveries to file"]
+        assert desk.titles[1:] == ["rates has given up a delivery to file"]
 
     async def test_dead_letters_are_told_after_a_restart(self) -> None:
         """Those that nobody was told of before the process ended count as well."""

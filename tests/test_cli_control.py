@@ -114,14 +114,23 @@ def test_a_line_for_each_job() -> None:
     assert [cell.strip() for cell in first.split("  ") if cell] == [
         "a-much-longer-name",
         "failing, overdue, running (headers)",
-        "7 x fetch_failed (timeout_read): nothing came for ?[2J 10 s",
         "3d2h ago",
         "in 10m",
         "3",
         "1",
+        "7 x fetch_failed (timeout_read): nothing came for ?[2J 10 s",
     ]
-    assert second.split() == ["rates", "well", "succeeded", "12s", "ago", "in", "48s", "0", "0"]
-    assert third.split() == ["p", "paused", "-", "-", "-", "0", "0"]
+    assert second.split() == ["rates", "well", "12s", "ago", "in", "48s", "0", "0", "succeeded"]
+    assert third.split() == ["p", "paused", "-", "-", "0", "0", "-"]
+
+
+@pytest.mark.parametrize(("width", "last"), [(80, "fetch_failed (timeout_read..."), (20, "fetch_failed (timeout...")])
+def test_a_narrow_terminal_cuts_the_message_alone(width: int, last: str) -> None:
+    """A line that is broken by the terminal is read as two; what is cut is in the history."""
+    failing = ROW | {"last_outcome": "fetch_failed", "last_reason": "timeout_read", "last_message": "no response"}
+    line = [*standing.lines(HEAD, [failing], width)][-1]
+    assert line.startswith("rates  well   12s ago       in 48s     0     0     ")
+    assert line.endswith(f" {last}")
 
 
 @pytest.mark.parametrize(
@@ -132,7 +141,7 @@ def test_the_next_slot_is_one_that_is_run(backing_off: int | None, held: int | N
     """What is left out before it, because the job or its host wants a rest, is none."""
     times = {"backing_off_until": backing_off, "held_until": held}
     row = ROW | {key: (NOW + timedelta(seconds=wait)).isoformat() if wait else None for key, wait in times.items()}
-    assert standing.cells(row, NOW)[4] == shown
+    assert standing.cells(row, NOW)[standing.HEADINGS.index("NEXT SLOT")] == shown
 
 
 def test_what_is_wrong_stands_at_the_top() -> None:

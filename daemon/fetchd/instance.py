@@ -15,6 +15,7 @@ from fetchd.errors import InstanceError, StateError
 
 log = structlog.get_logger()
 
+REMEDY: Final = "stop that one first, or give this one a daemon.state_dir of its own"
 _TRIES: Final = 10
 
 
@@ -37,20 +38,20 @@ class Instance:
 
 
 @contextmanager
-def hold(state_dir: Path) -> Iterator[Instance]:
+def hold(state_dir: Path, remedy: str = REMEDY) -> Iterator[Instance]:
     """Hold ``state_dir`` for this process alone; it is made, for this user alone, if it is not there.
 
     The kernel lets go of it when the process ends, however it ends. The lock file stays: whoever removed it
     might remove one that another process has just locked.
 
     Raises:
-        InstanceError: another process holds it.
+        InstanceError: another process holds it; the message ends with the ``remedy``.
         StateError: it cannot be made or written.
     """
     lock = state_dir / "lock"
     try:
         state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fd = _locked(lock)
+        fd = _locked(lock, remedy)
     except OSError as error:
         raise StateError(
             f"cannot use {state_dir} as the state directory: {error.strerror}; "
@@ -63,7 +64,7 @@ def hold(state_dir: Path) -> Iterator[Instance]:
         os.close(fd)
 
 
-def _locked(lock: Path) -> int:
+def _locked(lock: Path, remedy: str) -> int:
     """Return a descriptor that holds the lock, of the file that has its name after the locking too."""
     for _ in range(_TRIES):
         # Children do not inherit it: one that outlives this process would hold on to the lock.
@@ -75,9 +76,9 @@ def _locked(lock: Path) -> int:
         except BlockingIOError:
             holder = os.pread(fd, 20, 0).decode("ascii", "replace").strip()
             os.close(fd)
+            process = f"process id {holder or 'unknown'}"
             raise InstanceError(
-                f"the state directory {lock.parent} is held by the fetchd with process id {holder or 'unknown'}: "
-                "stop that one first, or give this one a daemon.state_dir of its own"
+                f"the state directory {lock.parent} is held by the fetchd with {process}: {remedy}"
             ) from None
         except OSError:
             os.close(fd)

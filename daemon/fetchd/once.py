@@ -71,7 +71,8 @@ def _held(config: Config, job: Job, *, dry_run: bool) -> Iterator[None]:
     """Hold the state directory, if a Run of ``job`` keeps anything there."""
     with ExitStack() as held:
         if not dry_run:
-            held.enter_context(hold(config.daemon.state_dir))
+            remedy = f"if that is the daemon, `fetchd trigger {job.name}` has it do this"
+            held.enter_context(hold(config.daemon.state_dir, remedy))
         elif _renews(job):
             try:
                 held.enter_context(hold(config.daemon.state_dir))
@@ -166,7 +167,7 @@ class _Preview:
         fetched = delivery.fetched
         content = await fetched.body.read()
         # Cut after it is cleaned: a secret that lies on the cut would otherwise show its half.
-        self._show(self._clean(content[:_SEARCHED].decode("utf-8", "replace"))[:SHOWN])
+        self._show(self._clean(content[:_SEARCHED].decode("utf-8", "replace"))[:SHOWN].removesuffix("\n"))
         if len(content) > SHOWN:
             self._show(f"... {len(content) - SHOWN} more bytes")
         self._show(f"\n{fetched.content_type or 'no content type'}; would go to: {', '.join(self._names) or 'no sink'}")

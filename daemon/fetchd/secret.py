@@ -70,7 +70,8 @@ class SecretSource:
             return self.folder / name
         folder = self.environment.get("CREDENTIALS_DIRECTORY")
         if not folder:
-            raise ValueError(f"$CREDENTIALS_DIRECTORY is not set: add LoadCredential={name}:PATH to the service's unit")
+            remedy = f"LoadCredential={name}:PATH in the unit sets it; by hand, name the folder of the file"
+            raise ValueError(f"$CREDENTIALS_DIRECTORY is not set: {remedy}")
         if os.sep in name or name in {".", ".."}:
             raise ValueError("a credential is a name, not a path")
         return Path(folder) / name

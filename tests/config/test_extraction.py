@@ -75,7 +75,7 @@ def test_a_missing_package_is_a_finding_with_its_remedy() -> None:
     [(place, message)] = packages(job(parse="feed"), find=lambda _name: None)
     assert (place, message) == (
         ("parse",),
-        "feeds are read by feedparser, which is missing: pip install 'fetchd[feeds]'",
+        "feeds are read by feedparser, which is missing: pip install feedparser, where fetchd is installed",
     )
     assert list(packages(job(parse="csv"), find=lambda _name: None)) == []
     assert list(packages(job(parse="feed"), find=lambda _name: object())) == []

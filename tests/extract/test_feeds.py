@@ -11,7 +11,7 @@ import pytest
 from fetchd.errors import FetchError
 from tests.extract.made import read, rows
 
-pytest.importorskip("feedparser", reason="feeds are read by feedparser: pip install 'fetchd[feeds]'")
+pytest.importorskip("feedparser", reason="feeds are read by feedparser: pip install feedparser")
 
 RSS = b"""<?xml version="1.0"?><rss version="2.0" xmlns:content="http://purl.org/rss/1.0/modules/content/"><channel>
 <title>News</title><item><guid isPermaLink="false">n1</guid><title>One &amp; only</title><link>/one</link>

@@ -260,7 +260,7 @@ async def test_a_process_that_dies_is_an_error(reader: Reader, tmp_path: Path) -
 
 async def test_feeds_are_read_elsewhere(reader: Reader) -> None:
     """However small; and the daemon itself loads nothing for them, nor for jobs without expressions."""
-    pytest.importorskip("feedparser", reason="feeds are read by feedparser: pip install 'fetchd[feeds]'")
+    pytest.importorskip("feedparser", reason="feeds are read by feedparser: pip install feedparser")
     feed = b'<rss version="2.0"><channel><item><guid>1</guid><title>t</title></item></channel></rss>'
     born = births()
     content = await text(reader, job(parse="feed"), feed, "application/rss+xml")

@@ -184,7 +184,7 @@ async def test_what_is_left_open_is_closed(upstream: UpstreamProcess) -> None:
     wanted = collecting("leave_open", upstream.url("drip/0.01"))
     async with fetching(max_concurrent={"127.0.0.1": 4}) as fetcher:
         assert (await ending(fetcher, wanted)).why == "nothing"
-        await asyncio.wait([asked["task"]], timeout=1)
+        await asyncio.wait([asked["task"]], timeout=PATIENCE)
         assert asked["task"].done()
         assert isinstance(asked["task"].exception(), FetchError)
         probes = await asyncio.gather(*(ending(fetcher, job(upstream.url("ok"))) for _ in range(4)))

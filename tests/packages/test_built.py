@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import tarfile
 import tomllib
 import zipfile
-from collections.abc import Iterator
 from email import message_from_string
 from email.message import Message
 from pathlib import Path, PurePosixPath
@@ -16,7 +14,7 @@ from typing import Any, Final
 import pytest
 
 from fetchd import __version__
-from tests.packages.made import ROOT, Packages, build, call, install, make
+from tests.packages.made import ROOT, Packages, build, call, install, kept, make
 
 LEFT_OUT: Final = {".ci", ".github"}
 """What the sdist leaves out of what is kept in git: nobody but this repository runs it."""
@@ -70,16 +68,6 @@ def sources(packages: Packages) -> set[str]:
     """Return the files in the sdist, without the folder around them all."""
     with tarfile.open(packages.sdist) as archive:
         return {str(PurePosixPath(*PurePosixPath(name).parts[1:])) for name in archive.getnames()}
-
-
-def kept() -> Iterator[str]:
-    """Yield the files that are kept in git."""
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False)
-    if listed.returncode != 0:
-        pytest.skip("needs the repository: this tree is an unpacked sdist")
-    for name in listed.stdout.decode().split("\0"):
-        if name and (ROOT / name).is_file():
-            yield name
 
 
 def test_the_sdist_has_what_is_kept(packages: Packages) -> None:

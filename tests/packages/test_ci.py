@@ -26,6 +26,20 @@ def test_help_tells_every_target() -> None:
     assert sorted(phony[1].split()) == sorted(TARGETS)
 
 
+def test_an_environment_that_is_half_made_is_made_anew(tmp_path: Path) -> None:
+    """Where python3-venv is missing, the first try leaves one without pip; the second try must not go on with that."""
+    (tmp_path / "Makefile").write_text((ROOT / "Makefile").read_text())
+    for name in ("pyproject.toml", "requirements/runtime.txt", ".venv/bin/python"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch(0o755)
+    pip = ".venv/bin/pip"
+    made = f"echo '#!/bin/sh' > {pip}; chmod +x {pip}"
+    (tmp_path / "python").write_text(f'#!/bin/sh\necho "$@" >> asked\n[ "$1" = -c ] || {{ {made}; }}\n')
+    (tmp_path / "python").chmod(0o755)
+    subprocess.run(["make", "-s", ".venv/run.stamp", "PYTHON=./python"], cwd=tmp_path, check=True)
+    assert (tmp_path / "asked").read_text().splitlines()[-1] == "-m venv --clear .venv"
+
+
 def ci(folder: Path, make: str) -> subprocess.CompletedProcess[str]:
     """Run what CI runs beside programs, all that it wants, that only write down what they are asked for."""
     (folder / ".ci").mkdir()
@@ -50,9 +64,10 @@ def test_ci_says_what_it_ran(tmp_path: Path) -> None:
     done = ci(tmp_path, "true")
     assert done.returncode == 0, done.stderr
     asked = (tmp_path / "asked").read_text().splitlines()
-    assert [line for line in asked if line.startswith("make")] == ["make check", "make test", "make test-browser"]
+    targets = ["check", "docs", "test", "test-browser"]
+    assert [line for line in asked if line.startswith("make")] == [f"make {target}" for target in targets]
     ran, left = done.stdout.partition("== ran")[2].split("== left out\n")
-    assert re.findall(r"^make ([a-z-]+): \d+ s$", ran, re.MULTILINE) == ["check", "test", "test-browser"]
+    assert re.findall(r"^make ([a-z-]+): \d+ s$", ran, re.MULTILINE) == targets
     heavy = [target for target in TARGETS if target.startswith("test-") or target == "soak"]
     heavy.remove("test-browser")
     assert re.findall(r"^make ([a-z-]+): \S", left, re.MULTILINE) == heavy

@@ -41,7 +41,7 @@ def test_locked(wheel: Path, programs: Path, tmp_path: Path) -> None:
 
 
 def test_newest_with_extras(wheel: Path, programs: Path, tmp_path: Path) -> None:
-    """With whatever is newest, as ``pip install 'fetchd[feeds,notify]'`` finds it, the daemon works too."""
+    """With whatever is newest, as ``pip install '.[feeds,notify]'`` finds it, the daemon works too."""
     pip = (str(programs / "pip"), "--disable-pip-version-check")
     call(*pip, "install", "--quiet", f"{wheel}[feeds,notify]", folder=tmp_path)
     call(*pip, "check", folder=tmp_path)

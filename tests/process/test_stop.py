@@ -130,7 +130,9 @@ def test_one_instance_holds_a_state_directory(tmp_path: Path, upstream: Upstream
         second = fetchd("run", "-c", str(daemon.config), folder=tmp_path)
         assert second.returncode == 75
         assert str(daemon.pid) in second.stderr
-        assert fetchd("once", "a", "-c", str(daemon.config), folder=tmp_path).returncode == 75
+        once = fetchd("once", "a", "-c", str(daemon.config), folder=tmp_path)
+        assert once.returncode == 75
+        assert "`fetchd trigger a` has it do this" in once.stderr
         assert fetchd("once", "a", "--dry-run", "-c", str(daemon.config), folder=tmp_path).returncode == 0
         daemon.signal(signal.SIGKILL)
         assert daemon.wait() == -signal.SIGKILL

@@ -92,7 +92,7 @@ class _Shown:
         if news.kind == OVERDUE:
             return f"is {still}overdue"
         if news.change is Change.ONCE:
-            return f"has given up {news.count} deliveries to {sink}"
+            return f"has given up {'a delivery' if news.count == 1 else f'{news.count} deliveries'} to {sink}"
         return f"{still}cannot deliver to {sink}"
 
     def details(self, now: datetime) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -44,7 +46,7 @@ def status(as_json: bool, watch: bool, quiet: bool, given: Path | None, state_di
         return code
     from fetchd.cli.standing import lines
 
-    for line in lines(head, rows):
+    for line in lines(head, rows, _width()):
         click.echo(line)
     return code
 
@@ -114,6 +116,11 @@ def _asked(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]], int]:
             click.echo(message["err"], err=True)
         code = message.get("exit", code)
     return (found[0] if found else {}), found[1:], code
+
+
+def _width() -> int | None:
+    """Return how many columns the terminal has; None if it does not say, or there is none."""
+    return os.get_terminal_size(sys.stdout.fileno()).columns or None if sys.stdout.isatty() else None
 
 
 def _quietly(folder: Path) -> int:

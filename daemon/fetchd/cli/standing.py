@@ -6,21 +6,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-HEADINGS: Final = ("JOB", "STATE", "LAST RUN", "LAST SUCCESS", "NEXT SLOT", "OWED", "DEAD")
+HEADINGS: Final = ("JOB", "STATE", "LAST SUCCESS", "NEXT SLOT", "OWED", "DEAD", "LAST RUN")
+"""The one that holds a message comes last: where a terminal is narrow, it alone is cut."""
 _LONGEST: Final = 60
+_SHORTEST: Final = 24
 
 Row = Mapping[str, Any]
 
 
-def lines(head: Row, rows: Sequence[Row]) -> Iterator[str]:
-    """Yield all there is to show."""
+def lines(head: Row, rows: Sequence[Row], width: int | None = None) -> Iterator[str]:
+    """Yield all there is to show, for a terminal of so many columns."""
     yield from headline(head)
     now = datetime.fromisoformat(head["now"])
     table = [HEADINGS, *(cells(row, now) for row in rows if "job" in row)]
     widths = [max(len(line[column]) for line in table) for column in range(len(HEADINGS))]
+    if width is not None:
+        widths[-1] = max(_SHORTEST, width - sum(widths[:-1]) - 2 * (len(widths) - 1))
     yield ""
-    for line in table:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+    for *short, last in table:
+        yield "  ".join([*map(str.ljust, short, widths), _cut(last, widths[-1])]).rstrip()
     yield from owed_to_none(rows)
 
 
@@ -53,11 +57,11 @@ def cells(row: Row, now: datetime) -> tuple[str, ...]:
     return (
         row["job"],
         _state(row),
-        _last(row),
         _when(row["last_success"], now),
         "-" if row["state"] == "paused" else _when(_next(row), now),
         str(row["owed"]),
         str(row["dead"]),
+        _last(row),
     )
 
 
@@ -106,8 +110,11 @@ def _last(row: Row) -> str:
     times = f"{row['failures']} x " if row["failures"] > 1 else ""
     message = f": {' '.join(row['last_message'].split())}" if row["last_message"] else ""
     text = f"{times}{row['last_outcome']}{reason}{message}"
-    text = "".join(letter if letter.isprintable() else "?" for letter in text)
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+    return _cut("".join(letter if letter.isprintable() else "?" for letter in text), _LONGEST)
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 3]}..."
 
 
 def _next(row: Row) -> str | None:

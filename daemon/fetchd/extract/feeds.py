@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from fetchd.extract.plain import failure, parsed
 
-REMEDY: Final = "pip install 'fetchd[feeds]'"
+REMEDY: Final = "pip install feedparser, where fetchd is installed"
 """What brings the package that reads feeds."""
 
 _JSON_FEED: Final = "https://jsonfeed.org/version/"

@@ -134,9 +134,10 @@ class _Response(aiohttp.ClientResponse):
     def close(self) -> None:
         """Close the connection, unless the response has ended and given it back."""
         transport = self.connection.transport if self.connection is not None else None
-        super().close()
         if transport is not None:
+            # First: that of Debian 12's Python, closed once more after an error of the protocol, cannot be aborted.
             transport.abort()
+        super().close()
 
 
 def share_context(context: ssl.SSLContext) -> None:

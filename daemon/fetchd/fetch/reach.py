@@ -94,9 +94,9 @@ class _Look(Exchange):
             (tls.version() or "") if tls is not None else "",
             _expiry(tls) if tls is not None else None,
         )
-        connection.close()
         if transport is not None:
             transport.abort()
+        connection.close()
         raise _ConnectedError
 
 

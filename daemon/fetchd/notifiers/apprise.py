@@ -45,7 +45,7 @@ class AppriseNotifierOptions(NotifierOptions):
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield that the package is missing."""
         if importlib.util.find_spec("apprise") is None:
-            yield "kind", "needs the package apprise: install fetchd with its extra, as fetchd[notify]"
+            yield "kind", "needs the package apprise: pip install apprise, where fetchd is installed"
 
     def secrets(self) -> Iterable[Secret]:
         """Return the addresses."""
