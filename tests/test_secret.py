@@ -68,7 +68,11 @@ def test_a_secret_never_shows_itself() -> None:
         ({"file": "latin"}, "cannot read {folder}/latin: it is not UTF-8 text"),
         ({"file": "huge"}, "cannot read {folder}/huge: it is longer than 1MiB"),
         ({"file": "blank"}, "the file blank is empty"),
-        ({"credential": "x"}, "$CREDENTIALS_DIRECTORY is not set: add LoadCredential=x:PATH to the service's unit"),
+        (
+            {"credential": "x"},
+            "$CREDENTIALS_DIRECTORY is not set: a service has it by LoadCredential=x:PATH in its unit; "
+            "by hand, set it to the folder that the file is in",
+        ),
         ({"env": ""}, "env takes a name, as a text"),
         ({"env": 3}, "env takes a name, as a text"),
         *(

@@ -67,7 +67,10 @@ class SecretSource:
             return self.folder / name
         folder = self.environment.get("CREDENTIALS_DIRECTORY")
         if not folder:
-            raise ValueError(f"$CREDENTIALS_DIRECTORY is not set: add LoadCredential={name}:PATH to the service's unit")
+            raise ValueError(
+                f"$CREDENTIALS_DIRECTORY is not set: a service has it by LoadCredential={name}:PATH in its unit; "
+                "by hand, set it to the folder that the file is in"
+            )
         if os.sep in name or name in {".", ".."}:
             raise ValueError("a credential is a name, not a path")
         return Path(folder) / name
