@@ -70,8 +70,10 @@ def test_a_secret_never_shows_itself() -> None:
         ({"file": "blank"}, "the file blank is empty"),
         (
             {"credential": "x"},
-            "$CREDENTIALS_DIRECTORY is not set: a service has it by LoadCredential=x:PATH in its unit; "
-            "by hand, set it to the folder that the file is in",
+            (
+                "$CREDENTIALS_DIRECTORY is not set: a service has it by LoadCredential=x:PATH in its unit; "
+                "by hand, set it to the folder that the file is in"
+            ),
         ),
         ({"env": ""}, "env takes a name, as a text"),
         ({"env": 3}, "env takes a name, as a text"),
