@@ -42,8 +42,8 @@ test-browser: setup ## Look at the page in a real browser; needs the Debian pack
 test-packages: setup ## Install the wheel with all that it needs from a package index, by pip and by pipx (2 minutes)
 	FETCHD_INDEX=1 $(BIN)/pytest tests/packages/test_index.py
 
-test-image: setup ## Build the image and run it, hardened, under a hostile upstream; as root, it names packages (2 minutes)
-	$(BIN)/python -m tests.image
+test-image: setup ## Build the image and run it, hardened, under a hostile upstream; as root, it names packages (3 minutes)
+	$(BIN)/python -m tests.image $(if $(TWICE),--twice)
 
 soak: setup ## Run the daemon among all misbehaviours, reload and kill it, follow its memory (6 minutes)
 	$(BIN)/python -m benchmarks.soak --for 5m

@@ -248,6 +248,33 @@ def test_console_line_reads_well(opened: Callable[..., Log], written: Callable[[
     assert line == ('\x1b[33mwarning\x1b[0m run_finished       job=rates message="two words" bytes=12 city="Plzeň"\n')
 
 
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_the_journal_is_told_how_bad_it_is(
+    tmp_path: Path, opened: Callable[..., Log], written: Callable[[], str], form: str
+) -> None:
+    """``journalctl -p warning`` finds what it shall; each line of a traceback is an entry of its own there."""
+    with closing(opened("debug", form)):
+        module_log.info("before")
+    stream = (tmp_path / "log").stat()
+    with closing(opened("debug", form, journal=f"{stream.st_dev}:{stream.st_ino}")):
+        module_log.debug("a")
+        module_log.info("b")
+        module_log.warning("c")
+        module_log.error("d", exc_info=ValueError("e"))
+    plain, *lines = written().splitlines()
+    assert not plain.startswith("<")
+    assert [line[:3] for line in lines[:4]] == ["<7>", "<6>", "<4>", "<3>"]
+    assert all(line.startswith("<3>") for line in lines[4:])
+    assert (len(lines) > 4) == (form == "console")
+
+
+def test_another_stream_than_the_journals_is_left_alone(opened: Callable[..., Log], written: Callable[[], str]) -> None:
+    """The variable is inherited by whatever the service starts, also where its stderr leads elsewhere."""
+    with closing(opened(journal="1:2")):
+        module_log.error("x")
+    assert parsed(written())[0]["level"] == "error"
+
+
 def test_auto_is_json_where_no_terminal_is(opened: Callable[..., Log], written: Callable[[], str]) -> None:
     """A collector reads files and pipes; it wants JSON without being asked."""
     with closing(opened(form="auto")):

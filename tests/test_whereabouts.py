@@ -10,8 +10,9 @@ import pytest
 
 from fetchd.config import load
 from fetchd.errors import ConfigError
-from fetchd.whereabouts import state_dir
+from fetchd.whereabouts import SOCKET, running_state_dir, state_dir
 
+UNITS = Path(__file__).parents[1] / "systemd"
 JOB = '[jobs.a]\nurl = "http://a.test/"\n'
 
 
@@ -61,6 +62,59 @@ def test_what_cannot_be_found_is_a_finding(tmp_path: Path) -> None:
     path.write_text(JOB)
     with pytest.raises(ConfigError, match="state_dir"):
         state_dir(path, environment={})
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Path:
+    """A machine with two services, one of them of the template, of which neither runs."""
+    for folder in ("etc/fetchd", "lib/fetchd", "lib/fetchd-shop", "home/.local/state/fetchd"):
+        (tmp_path / folder).mkdir(parents=True)
+    for name in ("config", "shop", "other"):
+        (tmp_path / f"etc/fetchd/{name}.toml").write_text(JOB)
+    return tmp_path
+
+
+def asked(machine: Path, name: str, **environment: str) -> str:
+    """Return the state that is asked for with a configuration file, relative to the machine."""
+    environment = {"HOME": str(machine / "home"), **environment}
+    folders = {"configs": machine / "etc/fetchd", "states": machine / "lib"}
+    return str(running_state_dir(machine / name, environment=environment, **folders).relative_to(machine))
+
+
+def test_services_are_found_by_their_configuration(machine: Path) -> None:
+    """Whoever asks has none of the variables that systemd has given the service."""
+    assert asked(machine, "etc/fetchd/config.toml") == "lib/fetchd"
+    assert asked(machine, "etc/fetchd/shop.toml") == "lib/fetchd-shop"
+    assert asked(machine, "etc/fetchd/config.toml", HOME="") == "lib/fetchd"
+
+
+def test_a_state_that_may_not_be_entered_is_found_too(machine: Path) -> None:
+    """/var/lib/fetchd leads into a folder of root's alone; the answer is then that root may ask, not that none runs."""
+    (machine / "lib/fetchd").rmdir()
+    (machine / "lib/fetchd").symlink_to(machine / "lib/private/fetchd")
+    assert asked(machine, "etc/fetchd/config.toml") == "lib/fetchd"
+
+
+def test_whatever_says_where_state_is_comes_before_a_service(machine: Path) -> None:
+    """The file, the environment, a daemon that somebody runs by hand, and a file that is no service's."""
+    own = "home/.local/state/fetchd"
+    assert asked(machine, "etc/fetchd/other.toml") == own
+    assert asked(machine, "etc/fetchd/config.toml", STATE_DIRECTORY=str(machine / "given")) == "given"
+    (machine / "fetchd.toml").write_text(JOB)
+    assert asked(machine, "fetchd.toml") == own
+    (machine / own / SOCKET).touch()
+    assert asked(machine, "etc/fetchd/config.toml") == own
+    (machine / "etc/fetchd/config.toml").write_text(f'[daemon]\nstate_dir = "{machine}/written"\n{JOB}')
+    assert asked(machine, "etc/fetchd/config.toml") == "written"
+
+
+@pytest.mark.parametrize(("name", "instance"), [("fetchd.service", ""), ("fetchd@.service", "shop")])
+def test_the_units_keep_state_where_it_is_looked_for(machine: Path, name: str, instance: str) -> None:
+    """The units name both folders, and so does the code."""
+    lines = [line for line in (UNITS / name).read_text().replace("%i", instance).splitlines() if "=" in line]
+    unit = dict(line.split("=", 1) for line in lines if not line.startswith("#"))
+    config = unit["ExecStart"].rpartition(" ")[2].removeprefix("/")
+    assert asked(machine, config) == f"lib/{unit['StateDirectory']}"
 
 
 def test_asking_imports_next_to_nothing() -> None:

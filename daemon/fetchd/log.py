@@ -25,7 +25,8 @@ Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["auto", "console", "json"]
 Redact = Callable[[Any], Any]
 
-LONGEST_LINE: Final = 64 * 2**10
+LONGEST_LINE: Final = 47 * 2**10
+"""journald breaks longer ones than 48 KiB in two, and half a line is no JSON."""
 LONGEST_TEXT: Final = 8 * 2**10
 
 # Secrets are sought in this much of a text before it is cut, or one would be cut in half and half shown.
@@ -41,6 +42,8 @@ _QUIET: Final = {  # below these levels they tell URLs and headers with secrets,
     "httpx": logging.WARNING,
     "oauthlib": logging.WARNING,
 }
+_PRIORITIES: Final = {"debug": 7, "warning": 4, "error": 3, "critical": 2}
+"""As syslog counts them; whatever else there is has 6, "info"."""
 _COLOURS: Final = {"debug": "2", "warning": "33", "error": "31", "critical": "1;31"}
 _BARE: Final = re.compile(r"[\w./:@%+,*-]+", re.ASCII)
 # The log's own words, by which lines are found: a secret that happens to be part of one does not blank it out.
@@ -49,12 +52,16 @@ _OWN: Final = re.compile(r"(job|run|slot)=[\w.:+-]{1,64}|(outcome|phase|reason)=
 
 
 class Renderer:
-    """Makes one line of an event and its fields: redacted, bounded, without a control character."""
+    """Makes one line of an event and its fields: redacted, bounded, without a control character.
 
-    def __init__(self, redact: Redact, *, console: bool = False, colour: bool = False) -> None:
+    For journald each line begins with its priority, as sd-daemon(3) has it, which is taken off again.
+    """
+
+    def __init__(self, redact: Redact, *, console: bool = False, colour: bool = False, journal: bool = False) -> None:
         self._redact = redact
         self._format = self._console if console else self._json
         self._colour = colour
+        self._journal = journal
         self._encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
     def __call__(self, level: str, event: str, fields: Mapping[str, Any]) -> bytes:
@@ -69,6 +76,9 @@ class Renderer:
                 line = self._format(kept | {"line_too_long": len(line)})
         except Exception as error:
             line = self._format(head | {"event": "log_line_failed", "error": type(error).__name__})
+        if self._journal:
+            mark = f"<{_PRIORITIES.get(level, 6)}>"
+            line = "".join(mark + part for part in line.splitlines(keepends=True))
         return line.encode("utf-8", "backslashreplace")
 
     def _fields(self, fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -227,13 +237,18 @@ class _Bridge(logging.Handler):
         self._emit(record.levelname.lower(), message, {"logger": record.name, "exc_info": record.exc_info})
 
 
-def open_log(level: Level, format: Format, redact: Redact, stream_fd: int = 2, *, colour: bool = False) -> Log:
+def open_log(
+    level: Level, format: Format, redact: Redact, stream_fd: int = 2, *, colour: bool = False, journal: str = ""
+) -> Log:
     """Open the process's log on ``stream_fd``.
 
-    ``redact`` takes secrets out of a text; ``colour`` paints the levels of the console form.
+    ``redact`` takes secrets out of a text; ``colour`` paints the levels of the console form; ``journal`` is which file
+    leads to journald, as $JOURNAL_STREAM says it.
     """
     console = format == "console" or (format == "auto" and os.isatty(stream_fd))
-    render = Renderer(redact, console=console, colour=colour and console)
+    stream = os.fstat(stream_fd)
+    journalled = journal == f"{stream.st_dev}:{stream.st_ino}"
+    render = Renderer(redact, console=console, colour=colour and console, journal=journalled)
     writer = LogWriter(stream_fd, lambda count: render("warning", "log_lines_dropped", {"count": count}))
     log = Log(render, writer)
     log.install(_number(level))

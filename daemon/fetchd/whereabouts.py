@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,10 @@ from typing import Any, Final
 from fetchd.errors import ConfigError, Finding
 
 SYSTEM: Final = Path("/etc/fetchd/config.toml")
+STATES: Final = Path("/var/lib")
+"""Where systemd keeps the states of services."""
+SOCKET: Final = "control.sock"
+"""By which a running daemon is asked, in its state directory."""
 
 
 def find(given: Path | None, *, environment: Mapping[str, str], here: Path = Path(), system: Path = SYSTEM) -> Path:
@@ -39,12 +44,16 @@ def find(given: Path | None, *, environment: Mapping[str, str], here: Path = Pat
 
 def state_folder(environment: Mapping[str, str]) -> Path | None:
     """Return where state is kept unless the configuration says so; None if the environment does not tell either."""
-    # systemd joins several StateDirectory= with colons; the first is ours.
-    given = environment.get("STATE_DIRECTORY", "").split(":")[0]
-    if given:
-        return Path(given)
+    if (given := _given(environment)) is not None:
+        return given
     base = xdg_folder(environment, "XDG_STATE_HOME", ".local/state")
     return base / "fetchd" if base else None
+
+
+def _given(environment: Mapping[str, str]) -> Path | None:
+    # systemd joins several StateDirectory= with colons; the first is ours.
+    given = environment.get("STATE_DIRECTORY", "").split(":")[0]
+    return Path(given) if given else None
 
 
 def xdg_folder(environment: Mapping[str, str], variable: str, below_home: str) -> Path | None:
@@ -67,19 +76,45 @@ def state_dir(path: Path, *, environment: Mapping[str, str]) -> Path:
     Raises:
         ConfigError: the file cannot be read, or nothing says where state is.
     """
+    if (found := _written(path, environment) or state_folder(environment)) is not None:
+        return found
+    message = "set it: neither $STATE_DIRECTORY nor $XDG_STATE_HOME nor $HOME says where state is kept"
+    raise ConfigError([Finding(str(path), None, "daemon.state_dir", message)])
+
+
+def running_state_dir(
+    path: Path, *, environment: Mapping[str, str], configs: Path = SYSTEM.parent, states: Path = STATES
+) -> Path:
+    """Return where the daemon to ask keeps its state, if the configuration file at ``path`` is its own.
+
+    Where only the environment could say so, a service is told by systemd, and whoever asks it is not. A file in
+    ``configs`` is most likely that of a service, and its state in ``states``, as its unit says. A daemon that somebody
+    runs by hand with that file comes first.
+
+    Raises:
+        ConfigError: the file cannot be read, or nothing says where state is.
+    """
+    own = _written(path, environment) or _given(environment)
+    if own is None and path.absolute().parent == configs:
+        by_hand = state_folder(environment)
+        service = states / ("fetchd" if path.name == SYSTEM.name else f"fetchd-{path.stem}")
+        if not (by_hand and os.path.lexists(by_hand / SOCKET)) and os.path.lexists(service):
+            return service
+    return own or state_dir(path, environment=environment)
+
+
+def _written(path: Path, environment: Mapping[str, str]) -> Path | None:
+    """Return the state directory that the file at ``path`` names; None if it leaves that to the environment."""
     folder = path.absolute().parent
     try:
         text = path.read_bytes().decode("utf-8-sig", "replace")
     except OSError as error:
         raise ConfigError([Finding(str(path), None, "", f"cannot be read: {error.strerror}")]) from None
     written = _daemon_table(text).get("state_dir")
-    if isinstance(written, str) and written:
-        home = environment.get("HOME")
-        return Path(home) / written[2:] if written.startswith("~/") and home else folder / written
-    if (found := state_folder(environment)) is not None:
-        return found
-    message = "set it: neither $STATE_DIRECTORY nor $XDG_STATE_HOME nor $HOME says where state is kept"
-    raise ConfigError([Finding(str(path), None, "daemon.state_dir", message)])
+    if not isinstance(written, str) or not written:
+        return None
+    home = environment.get("HOME")
+    return Path(home) / written[2:] if written.startswith("~/") and home else folder / written
 
 
 def _daemon_table(text: str) -> dict[str, Any]:

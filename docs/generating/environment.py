@@ -60,6 +60,7 @@ READ: Final[Mapping[str, str]] = {
     "XDG_CONFIG_HOME": "where the user's own configuration is looked for",
     "HOME": "stands in for both (`~/.local/state`, `~/.config`)",
     "CREDENTIALS_DIRECTORY": "where `{ credential = … }` is read from; systemd sets it",
+    "JOURNAL_STREAM": "whether the log goes to journald, which is then told how bad each line is",
     "NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID": "how systemd is told that the daemon is ready and alive",
     "HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY": 'count only for jobs with `proxy = "env"`',
     "NO_COLOR": "no colours on a terminal",

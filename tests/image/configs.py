@@ -44,12 +44,18 @@ async def deaf(context):
             await asyncio.sleep(0.2)
         except asyncio.CancelledError:
             pass
+
+
+def keep(result):
+    """Keep a result in a worker process."""
+    pathlib.Path("/var/lib/fetchd/out/worked").write_bytes(result.body)
 '''
 
 DAEMON: Final = """
 [daemon]
 listen = "0.0.0.0:9475"
 memory_budget = "8MiB"
+max_workers = 1
 spool_above = "256KiB"
 shutdown_grace = "6s"
 python_path = ["functions"]
@@ -79,6 +85,13 @@ sinks = [{{ kind = "command", argv = ["sh", "-c", "{orphans}"] }}]
 url = "{large}"
 on_unchanged = "deliver"
 sinks = [{{ kind = "command", argv = ["sh", "-c", "cat > /dev/null"] }}]
+
+[jobs.worked]
+url = "{ok}"
+interval = "5s"
+deadline = "4900ms"
+on_unchanged = "deliver"
+sinks = [{{ kind = "function", call = "deaf:keep" }}]
 
 [jobs.deaf]
 collect = "deaf:deaf"
@@ -120,6 +133,14 @@ url = "{echo}"
 headers = {{ X-From-Env = {{ env = "WORDS" }}, X-From-File = {{ file = "/run/secrets/fetchd/words" }} }}
 sinks = [{{ kind = "file", path = "seen.json" }}]
 """
+WATCHED: Final = """
+[daemon]
+reload_on_change = true
+
+[jobs.{job}]
+url = "{url}"
+interval = "1h"
+"""
 FINDINGS: Final = """
 [jobs.wrong]
 url = "http://127.0.0.1/"
@@ -139,14 +160,34 @@ def secret(network: Network) -> str:
     return SECRETS.format(echo=network.url("echo"))
 
 
+def watched(network: Network, job: str) -> str:
+    """Return the configuration of a daemon with one job that looks at the file by itself."""
+    return WATCHED.format(job=job, url=network.url("ok"))
+
+
+def mount(folder: Path) -> str:
+    """Return the option that mounts ``folder`` as that of the configuration."""
+    folder.chmod(0o755)
+    return f"--volume={folder}:/etc/fetchd:ro"
+
+
+def swapped(folder: Path, name: str, text: str) -> None:
+    """Set the configuration in ``folder`` as a kubelet does: by a link that leads from one folder to another."""
+    (folder / name).mkdir(mode=0o755)
+    (folder / name / "config.toml").write_text(text)
+    (folder / "..next").symlink_to(name)
+    (folder / "..next").replace(folder / "..data")
+    if not (folder / "config.toml").is_symlink():
+        (folder / "config.toml").symlink_to("..data/config.toml")
+
+
 def written(folder: Path, text: str) -> str:
     """Write a configuration into ``folder`` and return the option that mounts it."""
     functions = folder / "functions"
     functions.mkdir(parents=True)
     (functions / "deaf.py").write_text(DEAF)
     (folder / "config.toml").write_text(text)
-    folder.chmod(0o755)
-    return f"--volume={folder}:/etc/fetchd:ro"
+    return mount(folder)
 
 
 _PATHS: Final = {

@@ -84,9 +84,9 @@ class Container:
         """Have its health check run once, as the engine does on its own; return the exit status."""
         return self._engine.call("podman", "healthcheck", "run", self.name, check=False).returncode
 
-    def exec(self, *command: str) -> subprocess.CompletedProcess[str]:
+    def exec(self, *command: str, user: str = "10001") -> subprocess.CompletedProcess[str]:
         """Run a command inside."""
-        return self._engine.call("podman", "exec", self.name, *command, check=False)
+        return self._engine.call("podman", "exec", f"--user={user}", self.name, *command, check=False)
 
     def text(self) -> str:
         """Return what it has logged."""
@@ -104,6 +104,10 @@ class Container:
     def wait_for(self, event: str, **fields: Any) -> bool:
         """Wait until such a line is in the log; return whether it came."""
         return until(lambda: bool(self.lines(event, **fields)))
+
+    def hang_up(self) -> None:
+        """Send SIGHUP to process 1, as an engine does."""
+        self._engine.call("podman", "kill", "--signal=HUP", self.name)
 
     def kill(self, number: signal.Signals) -> None:
         """Send a signal to the daemon itself, past process 1."""

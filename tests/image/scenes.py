@@ -23,6 +23,7 @@ WARM: Final = 12.0
 WATCHED: Final = 24.0
 GROWTH: Final = 3.0
 """MiB that the daemon may grow by while it is watched."""
+PROBES: Final = 3
 GRACE: Final = 6
 """Seconds of ``shutdown_grace`` in the configuration."""
 STATE: Final = "/var/lib/fetchd"
@@ -97,6 +98,36 @@ def keeps_secrets(stage: Stage) -> None:
     stage.report.check("secrets_are_not_shown", not any(value in told for value in values.values()), told[-80:])
 
 
+def takes_another_configuration(stage: Stage) -> None:
+    """A changed ConfigMap, a verb and a signal each bring another one into force; findings do no harm."""
+    folder = stage.new_folder("watched")
+    configs.swapped(folder, "..one", configs.watched(stage.network, "one"))
+    with Container(stage.place, "watched", configs.mount(folder)) as container:
+        ready = container.wait_for("daemon_ready")
+        configs.swapped(folder, "..two", configs.watched(stage.network, "two"))
+        taken = container.wait_for("config_reloaded", why="file", added=["two"], removed=["one"])
+        stage.report.check("changed_config_map_is_taken", ready and taken, "" if taken else container.text())
+        configs.swapped(folder, "..three", configs.FINDINGS)
+        refused = container.wait_for("config_rejected", why="file")
+        verb = container.exec("fetchd", "reload")
+        kept = container.check_health() == 0 and '"two"' in container.exec("fetchd", "status", "--json").stdout
+        told = verb.returncode == 78 and "interval" in said(verb)
+        stage.report.check("findings_do_no_harm", refused and told and kept, f"exit {verb.returncode}: {said(verb)}")
+        configs.swapped(folder, "..four", configs.watched(stage.network, "four"))
+        container.hang_up()
+        heard = container.wait_for("config_reloaded", why="signal")
+        taken = '"four"' in container.exec("fetchd", "status", "--json").stdout
+        verb = container.exec("fetchd", "reload")
+        stage.report.check("hangup_reaches_the_daemon", heard and taken and verb.returncode == 0, said(verb))
+
+
+def dies_of_too_little_memory(stage: Stage) -> None:
+    """With a limit that nothing would fit in it is killed: the limit is a real one."""
+    mounted = configs.written(stage.folder / "small", configs.hostile(stage.network))
+    ended = stage.place.once(mounted, "--memory=24m", "--memory-swap=24m", arguments=["run"])
+    stage.report.check("memory_limit_is_real", ended.returncode == 137, f"exit {ended.returncode} with 24 MiB")
+
+
 def reaps_orphans_only_with_an_init(stage: Stage) -> None:
     """Without the image's process 1 the same commands leave zombies: so the check for them can tell."""
     mounted = configs.written(stage.folder / "bare", configs.hostile(stage.network))
@@ -134,9 +165,11 @@ def _is_healthy(stage: Stage, container: Container) -> None:
 
 
 def _writes_only_state(stage: Stage, container: Container) -> None:
-    tried = "for folder in / /etc /opt/fetchd /usr /var/log /run; do touch $folder/x 2> /dev/null && echo $folder; done"
-    written = container.exec("sh", "-c", tried).stdout.split()
-    stage.report.check("root_is_read_only", not written, written)
+    """As root, whose folders they are: another user could not write there, whatever the container allows."""
+    folders = f"/ /etc /opt/fetchd /usr /var/log /run /tmp {STATE}"
+    tried = f"for folder in {folders}; do touch $folder/x 2> /dev/null && echo $folder; done"
+    written = container.exec("sh", "-c", tried, user="0").stdout.split()
+    stage.report.check("only_state_can_be_written", written == ["/tmp", STATE], written)
     status = Path(f"/proc/{container.inside().daemon}/status").read_text()
     held = re.search(r"^CapBnd:\s*0+$", status, re.MULTILINE) and re.search(r"^NoNewPrivs:\s*1$", status, re.MULTILINE)
     stage.report.check("has_no_privilege", bool(held) and re.search(r"^Uid:\s*10001", status, re.MULTILINE) is not None)
@@ -153,11 +186,15 @@ def _answers_probes(stage: Stage, container: Container) -> None:
 def _stays_small(stage: Stage, container: Container, begun: float) -> None:
     inside = container.inside()
     until(lambda: time.monotonic() > begun + WARM, WARM)
-    first, highest = inside.status("VmRSS"), 0.0
+    first, highest, answers = inside.status("VmRSS"), 0.0, list[int]()
     end = time.monotonic() + WATCHED
     while time.monotonic() < end:
+        # As many health checks at a time as an orchestrator may have of its own, and somebody who looks.
+        probes = [_asked(stage, container, "status", "--quiet") for _ in range(PROBES)]
         highest = max(highest, inside.status("VmRSS"))
-        time.sleep(0.5)
+        answers += [probe.wait(PATIENCE) for probe in probes]
+        time.sleep(1.0)
+    stage.report.check("probes_at_a_time_are_answered", not any(answers), f"{len(answers)}, {PROBES} at a time")
     grown = inside.status("VmRSS") - first
     figures = (
         f"{first:.1f} MiB, then {grown:+.1f}, at the most {highest:.1f}; all of it at the most {inside.peak():.0f}"
@@ -168,9 +205,9 @@ def _stays_small(stage: Stage, container: Container, begun: float) -> None:
     runs = container.lines("run_finished")
     failed = {line["job"] for line in runs if line["outcome"] not in {"succeeded", "unchanged"}}
     stage.report.check("every_way_ends", failed == configs.FAILING, sorted(failed ^ configs.FAILING) or len(runs))
-    for job in ("tagged", "large"):
+    for job, interval in (("tagged", 3), ("large", 3), ("worked", 5)):
         done = sum(line["job"] == job and line["outcome"] in {"succeeded", "unchanged"} for line in runs)
-        stage.report.check(f"{job}_goes_on", done >= WATCHED / 3, done)
+        stage.report.check(f"{job}_goes_on", done >= WATCHED / interval, done)
 
 
 def _leaves_no_zombies(stage: Stage, container: Container) -> None:
@@ -236,10 +273,20 @@ def _asked(stage: Stage, container: Container, *words: str) -> subprocess.Popen[
     return stage.place.engine.begin("podman", "exec", container.name, "fetchd", *words)
 
 
+SCENES: Final = (
+    refuses_findings,
+    keeps_secrets,
+    takes_another_configuration,
+    dies_of_too_little_memory,
+    reaps_orphans_only_with_an_init,
+    bears_everything,
+)
+
+
 def played(stage: Stage) -> None:
     """Play all the scenes; one that cannot be played to its end fails, and the next one begins."""
-    for scene in (refuses_findings, keeps_secrets, reaps_orphans_only_with_an_init, bears_everything):
+    for scene in SCENES:
         try:
             scene(stage)
-        except (EngineError, OSError) as error:
+        except (EngineError, OSError, subprocess.SubprocessError) as error:
             stage.report.check(scene.__name__, False, error)

@@ -72,7 +72,7 @@ state_dir_option = click.option(
     "--state-dir",
     type=click.Path(path_type=Path),
     metavar="FOLDER",
-    help="Where the daemon keeps its state; without it, the configuration file says.",
+    help="Where the daemon keeps its state; without it, the configuration file says, or the service has it.",
 )
 
 
@@ -89,7 +89,7 @@ def load(given: Path | None, *, functions: bool = True) -> Config:
 
 
 def state_folder(given: Path | None, state_dir: Path | None) -> Path:
-    """Return where state is kept: ``state_dir``, else as the configuration file says, which is not judged.
+    """Return where the daemon to ask keeps its state: ``state_dir``, else as its file says, which is not judged.
 
     Raises:
         ConfigError: there is no such file, or nothing says where state is.
@@ -98,7 +98,7 @@ def state_folder(given: Path | None, state_dir: Path | None) -> Path:
         return state_dir
     from fetchd import whereabouts
 
-    return whereabouts.state_dir(whereabouts.find(given, environment=os.environ), environment=os.environ)
+    return whereabouts.running_state_dir(whereabouts.find(given, environment=os.environ), environment=os.environ)
 
 
 @contextmanager
@@ -106,7 +106,8 @@ def logging(config: Config, redact: Redactor, level: Level | None = None) -> Ite
     """Log to stderr as ``config`` says, without what ``redact`` takes out, for as long as the verb runs."""
     from fetchd.log import open_log
 
-    opened = open_log(level or config.log.level, config.log.format, redact, colour=_coloured())
+    journal = os.environ.get("JOURNAL_STREAM", "")
+    opened = open_log(level or config.log.level, config.log.format, redact, colour=_coloured(), journal=journal)
     try:
         yield opened
     finally:

@@ -20,12 +20,12 @@ from fetchd.control.wire import (
     EXIT_FAILED,
     EXIT_UNAVAILABLE,
     LONGEST_REQUEST,
-    SOCKET,
     address_in,
     line_of,
 )
 from fetchd.errors import StateError
 from fetchd.log import printable
+from fetchd.whereabouts import SOCKET
 
 log = structlog.get_logger()
 

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-SOCKET: Final = "control.sock"
+from fetchd.whereabouts import SOCKET
+
 LONGEST_REQUEST: Final = 64 * 2**10
 LONGEST_PATH: Final = 107
 """Bytes that a socket's address holds (unix(7)), without the zero at its end."""

@@ -40,6 +40,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     fence.extraction_works,
     fence.shop_command_works,
     fence.compiling_command_works,
+    fence.few_addresses_are_reached,
     fence.instances_are_apart,
 )
 

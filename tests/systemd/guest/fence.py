@@ -9,13 +9,15 @@ import urllib.request
 from pathlib import Path
 from typing import Final
 
-from tests.systemd.guest.stage import Stage, database
+from tests.systemd.guest.stage import Stage, add_address, database
 from tests.systemd.guest.unit import EXAMPLES, Unit, config, expect, job, run, to_command, to_file, until
 
 MOST_EXPOSED: Final = 1.5
 TOKEN: Final = "canary-51d0c4"
 PROBE: Final = to_command("sh", "-c", "python3 /opt/check/probe.py > probe.part && mv probe.part probe.json")
 COMPILE: Final = "import mmap; mmap.mmap(-1, 4096, prot=7)"
+NAMED, OTHER = "192.0.2.7", "198.51.100.7"
+BRIEF: Final = 'interval = "1h"\ndeadline = "5s"\ntimeout = "1s"\nretries = 0'
 HOUR: Final = 'interval = "1h"\ndeadline = "20s"'
 IMPORT: Final = """
 import pathlib, socket, sys
@@ -153,6 +155,29 @@ def compiling_command_works(stage: Stage) -> str:
     return "refused without, works with it"
 
 
+def few_addresses_are_reached(stage: Stage) -> str:
+    """examples/few-addresses.conf cuts off what it does not name; without it, all of that is reached."""
+    if not Path("/sys/fs/cgroup/cgroup.controllers").exists():
+        return "SKIP the service manager filters addresses by control groups of version 2 alone"
+    unit = stage.unit
+    for number, address in enumerate((NAMED, OTHER)):
+        add_address(number, address)
+    jobs = {name: job(name, to_file(name), more=BRIEF) for name in ("local", "named", "other")}
+    jobs["named"] = jobs["named"].replace("127.0.0.1", NAMED)
+    jobs["other"] = jobs["other"].replace("127.0.0.1", OTHER)
+    unit.begin(config("".join(jobs.values())))
+    unit.start()
+    for name in jobs:
+        trigger(unit, name)
+    unit.begin(config("".join(jobs.values())), (EXAMPLES / "few-addresses.conf").read_text())
+    unit.start()
+    trigger(unit, "local")
+    trigger(unit, "named")
+    refused = run("fetchd", "trigger", "other")
+    expect(refused.returncode == 1 and "timeout_connect" in refused.stdout, refused.stdout)
+    return f"all reached without; with it {refused.stdout}"
+
+
 def instances_are_apart(stage: Stage) -> str:
     """Two instances and the single service run beside each other, each with its own user, state and page."""
     units = [stage.unit, stage.instance("one"), stage.instance("two")]
@@ -162,6 +187,8 @@ def instances_are_apart(stage: Stage) -> str:
     owners = {Path(f"/proc/{unit.pid}").stat().st_uid for unit in units}
     expect(len(owners) == 3 and 0 not in owners, owners)
     for number, unit in enumerate(units):
+        asked = run("fetchd", "status", "--json", "-c", str(unit.config))
+        expect(asked.returncode == 0 and json.loads(asked.stdout)["pid"] == unit.pid, asked.stderr)
         until(lambda unit=unit: unit.numbers("first"), f"results of {unit.name}")
         with urllib.request.urlopen(f"http://127.0.0.1:{9475 + number}/healthz", timeout=5) as answer:
             expect(answer.status == 200, answer.status)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import socket
 import stat
+import struct
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +16,7 @@ from tests.systemd.guest.upstream import Upstream
 
 CONFIGS: Final = Path("/etc/fetchd")
 STATES: Final = Path("/var/lib")
+SET_ADDRESS: Final = 0x8916
 HERE: Final = Path(__file__).parent
 
 
@@ -47,7 +50,7 @@ class Stage:
 def _open_everything() -> None:
     for parent in ("/etc", "/usr", "/var", "/srv", "/home"):
         folder = Path(parent, "open")
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)  # it may have been booted before
         folder.chmod(0o1777)
     Path("/home/open/file").write_text("x")
     Path("/tmp/others").write_text("x")
@@ -65,3 +68,11 @@ def database(path: Path, owner: int) -> socket.socket:
     path.chmod(0o660)
     listener.listen()
     return listener
+
+
+def add_address(number: int, address: str) -> None:
+    """Give the loopback device another address, as netdevice(7) has it: the machine has no program for that."""
+    name = f"lo:{number}".encode()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        packed = struct.pack("16sHxx4s8x", name, socket.AF_INET, socket.inet_aton(address))
+        fcntl.ioctl(any_socket, SET_ADDRESS, packed)

@@ -21,7 +21,7 @@ class Upstream:
         self.authorization: dict[str, str] = {}
         self._end = threading.Event()
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", PORT), self._handler())
+        self._server = ThreadingHTTPServer(("", PORT), self._handler())  # the network is the container's own
         self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
