@@ -103,6 +103,7 @@ def command_works(stage: Stage) -> str:
     trigger(unit, "plain")
     expect("n" in json.loads(unit.out("got.json").read_text()), "the body")
     expect(unit.out("job").read_text() == "plain\n", "the environment")
+    expect(unit.out("job").stat().st_mode & 0o777 == 0o600, "others may read what it leaves")
     return f"{unit.out('got.json').read_text()}"
 
 

@@ -89,6 +89,12 @@ def _suid() -> None:
         path.unlink()
 
 
+def _group() -> None:
+    folder = next(Path("/sys/fs/cgroup").glob("**/open")) / "probe"
+    folder.mkdir()
+    folder.rmdir()
+
+
 def _compile() -> None:
     mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC).close()
 
@@ -106,6 +112,7 @@ TRIES: dict[str, Callable[[], object]] = {
     "write_usr": _write("/usr/open/probe"),
     "write_var": _write("/var/open/probe"),
     "write_srv": _write("/srv/open/probe"),
+    "make_control_group": _group,
     "read_home": _read("/home/open/file"),
     "read_tmp_of_others": _read("/tmp/others"),
     "use_new_device": _read("/dev/extra"),

@@ -54,9 +54,20 @@ def _open_everything() -> None:
         folder.chmod(0o1777)
     Path("/home/open/file").write_text("x")
     Path("/tmp/others").write_text("x")
+    group = _own_group() / "open"
+    group.mkdir()
+    group.chmod(0o777)
     device = Path("/dev/extra")
     os.mknod(device, stat.S_IFCHR | 0o666, os.makedev(1, 3))  # reads as empty
     device.chmod(0o666)
+
+
+def _own_group() -> Path:
+    """Return the folder of the control group that this process is in, in the service manager's own hierarchy."""
+    lines = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
+    groups = {controllers: path.lstrip("/") for _, controllers, path in lines}
+    legacy = Path("/sys/fs/cgroup/systemd")
+    return legacy / groups["name=systemd"] if legacy.exists() else Path("/sys/fs/cgroup") / groups[""]
 
 
 def database(path: Path, owner: int) -> socket.socket:
