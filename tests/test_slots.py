@@ -243,11 +243,11 @@ async def test_what_came_before_a_failure_is_delivered() -> None:
 
 
 async def test_what_is_carried_is_kept_without_a_delivery() -> None:
-    """A result that is not to be delivered, or is the same as the last one, still moves the cursor."""
+    """A result that is not to be delivered still moves the cursor, and what is carried beside it."""
     source = Source(replace(fetched(), carried=Carried("1")))
     stage = Stage(source)
     await stage.run(job())
-    source.given = (replace(fetched(), carried=Carried("2")),)
+    source.given = (replace(fetched(), carried=Carried("1", page="2")),)
     again = await stage.run(job(), 1)
     source.given = (replace(fetched(b""), carried=Carried("3"), delivered=False),)
     empty = await stage.run(job(), 2)
@@ -255,5 +255,17 @@ async def test_what_is_carried_is_kept_without_a_delivery() -> None:
     assert empty is not None
     assert again.outcome is empty.outcome is Outcome.UNCHANGED
     assert len(stage.sink.taken) == 1
-    assert [memory.carried.cursor for memory in source.memories] == ["", "1", "2"]
+    assert [memory.carried for memory in source.memories] == [Carried(), Carried("1"), Carried("1", page="2")]
     assert stage.store.recall("rates").carried == Carried("3")
+
+
+async def test_the_same_content_behind_another_cursor_is_new() -> None:
+    """Two windows may well hold the same: each is asked for once only, so each is handed over."""
+    source = Source(replace(fetched(), carried=Carried("1")))
+    stage = Stage(source)
+    await stage.run(job())
+    source.given = (replace(fetched(), carried=Carried("2")),)
+    again = await stage.run(job(), 1)
+    assert again is not None
+    assert again.outcome is Outcome.SUCCEEDED
+    assert len(stage.sink.taken) == 2

@@ -10,6 +10,8 @@ from contextlib import AsyncExitStack, ExitStack, aclosing, contextmanager
 from datetime import UTC, datetime
 from typing import Final
 
+import structlog
+
 from fetchd.app import leave_soon, open_store
 from fetchd.config import Config
 from fetchd.engine import open_engine
@@ -26,6 +28,8 @@ from fetchd.store import Store
 from fetchd.store.memory import MemoryStore
 from fetchd.targets import Sinks, Target
 from fetchd.told import lines_of
+
+log = structlog.get_logger()
 
 SHOWN: Final = 2000
 _SEARCHED: Final = 16 * SHOWN
@@ -112,7 +116,9 @@ async def _run(config: Config, job: Job, redact: Redactor, sinks: Sinks | None, 
         given_up = asyncio.create_task(runner.until_stuck())
         stack.callback(given_up.cancel)
         if follow is not None:
-            stack.callback(asyncio.create_task(_follow(runner, job.name, follow)).cancel)
+            following = asyncio.create_task(_follow(runner, job.name, follow))
+            following.add_done_callback(_say_failure)
+            stack.callback(following.cancel)
         await asyncio.wait({run, backstop, given_up}, return_when=asyncio.FIRST_COMPLETED)
         report = run.result() if run.done() else None
         leave_soon(1)
@@ -124,6 +130,12 @@ async def _follow(runner: Runner, name: str, follow: Follow) -> None:
         if (progress := runner.progress(name)) is not None:
             follow(progress)
         await asyncio.sleep(FOLLOW_EVERY)
+
+
+def _say_failure(following: asyncio.Task[None]) -> None:
+    """A Run that cannot be shown goes on; but that is not how it should be."""
+    if not following.cancelled() and (error := following.exception()) is not None:
+        log.error("internal_error", exc_info=error)
 
 
 async def _told_of(store: Store, job: Job, slot: datetime) -> Report:

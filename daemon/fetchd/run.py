@@ -178,3 +178,7 @@ class Progress:
     deadline: float | None = None
     timings: dict[str, float] = field(default_factory=dict)
     aside: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
+
+    def how_far(self) -> dict[str, str | int]:
+        """Return what is shown of it while it lasts."""
+        return {"phase": self.phase, "attempts": self.attempts, "pages": self.pages, "bytes": self.bytes}

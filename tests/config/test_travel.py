@@ -70,7 +70,7 @@ def test_papers_may_be_credentials(tmp_path: Path) -> None:
     config = loaded(tmp_path, text, {**ENVIRONMENT, "CREDENTIALS_DIRECTORY": str(handed)})
     assert config.jobs["a"].tls.key == handed / "me.key"
     (finding,) = refused(tmp_path, text)
-    assert finding.startswith("3: jobs.a.tls.key: $CREDENTIALS_DIRECTORY is not set: add LoadCredential=me.key:PATH")
+    assert finding.startswith("3: jobs.a.tls.key: $CREDENTIALS_DIRECTORY is not set: LoadCredential=me.key:PATH")
     (finding,) = refused(tmp_path, text.replace("credential", "env"))
     assert finding == '3: jobs.a.tls.key: write a path, or { credential = "NAME" }'
 

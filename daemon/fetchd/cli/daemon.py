@@ -109,7 +109,6 @@ def once(job: str, dry_run: bool, given: Path | None) -> int:
     Exit status: 0 it succeeded, or there was nothing new; 1 it failed.
     """
     import asyncio
-    from dataclasses import asdict
 
     from fetchd.cli.standing import progress as how_far
 
@@ -122,7 +121,7 @@ def once(job: str, dry_run: bool, given: Path | None) -> int:
     with logging(config, redact, level="warning"), drawn_line() as line:
 
         def follow(progress: Progress) -> None:
-            line.show(how_far(asdict(progress)))
+            line.show(how_far(progress.how_far()))
 
         return asyncio.run(verb.once(config, job, dry_run=dry_run, show=line.say, redact=redact, follow=follow))
 

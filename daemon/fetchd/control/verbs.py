@@ -183,7 +183,7 @@ class Verbs:
             if name in self._inside.runner.stuck:
                 return
             if (progress := self._inside.runner.progress(name)) is not None:
-                await reply.send({"progress": _how_far(progress)})
+                await reply.send({"progress": progress.how_far()})
 
     def _to_switch(self, request: Mapping[str, Any], *, paused: bool) -> tuple[list[str], list[str]]:
         """Return the jobs that a request names: those to be paused, or resumed, and those that are so already."""
@@ -255,15 +255,6 @@ def _answered(verb: Callable[[Mapping[str, Any], Reply], Coroutine[Any, Any, int
     return answer
 
 
-def _how_far(progress: Progress) -> dict[str, Any]:
-    return {
-        "phase": progress.phase,
-        "attempts": progress.attempts,
-        "pages": progress.pages,
-        "bytes": progress.bytes,
-    }
-
-
 def _row(standing: Standing, look: Look, progress: Progress | None) -> dict[str, Any]:
     last = standing.last
     return {
@@ -271,7 +262,7 @@ def _row(standing: Standing, look: Look, progress: Progress | None) -> dict[str,
         "source": standing.job.source,
         "state": str(look.state),
         "overdue": look.overdue,
-        "running": _how_far(progress) if progress else None,
+        "running": progress.how_far() if progress else None,
         "failures": look.failures,
         "last_outcome": str(last.outcome) if last else None,
         "last_reason": str(last.reason) if last and last.reason else None,
