@@ -58,6 +58,6 @@ async def serving(answer: Callable[[Asked], bytes]) -> AsyncIterator[Api]:
                 await writer.drain()
 
     server = await asyncio.start_server(talk, HOST, 0)
-    async with server:
+    with contextlib.closing(server):  # not waiting, as newer Pythons do, for connections that clients keep
         api = Api(f"http://{HOST}:{server.sockets[0].getsockname()[1]}")
         yield api

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import pytest
@@ -210,6 +211,7 @@ class TestJson:
         """Written back it would be Infinity, which is no JSON."""
         assert "a number that is too large" in str(refusal(b"[1e999]", extract="@"))
 
+    @pytest.mark.skipif(sys.version_info >= (3, 12), reason="newer Pythons write whatever depth they read")
     def test_nesting_that_can_be_read_but_not_written_is_refused(self) -> None:
         """An expression nests further."""
         deep = b"[" * 900 + b"]" * 900

@@ -231,7 +231,7 @@ async def answering(*responses: bytes, close: bool = False) -> AsyncIterator[Scr
                     return
 
     server = await asyncio.start_server(talk, HOST, 0)
-    async with server:
+    with contextlib.closing(server):  # not waiting, as newer Pythons do, for connections that clients keep
         yield Scripted(f"http://{HOST}:{server.sockets[0].getsockname()[1]}", heads)
 
 

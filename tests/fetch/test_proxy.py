@@ -123,7 +123,7 @@ async def relaying(tls: ssl.SSLContext | None = None) -> AsyncIterator[Relay]:
                 await asyncio.gather(pipe(reader, far_writer), pipe(far_reader, writer))
 
     server = await asyncio.start_server(talk, HOST, 0, ssl=tls)
-    async with server:
+    with contextlib.closing(server):  # not waiting, as newer Pythons do, for connections that clients keep
         relay.address = f"{'https' if tls else 'http'}://{USER}localhost:{server.sockets[0].getsockname()[1]}"
         yield relay
     await asyncio.gather(*filter(None, talks))  # whoever spoke to it has gone

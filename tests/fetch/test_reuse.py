@@ -121,7 +121,7 @@ async def poisoning(sent: asyncio.Event, release: asyncio.Event) -> AsyncIterato
                 sent.set()
 
     server = await asyncio.start_server(talk, HOST, 0)
-    async with server:
+    with closing(server):  # not waiting, as newer Pythons do, for connections that clients keep
         yield f"http://{HOST}:{server.sockets[0].getsockname()[1]}/"
 
 

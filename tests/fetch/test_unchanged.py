@@ -54,7 +54,7 @@ async def serving(answer: bytes) -> AsyncIterator[Server]:
     """Serve ``answer`` on a port of this machine."""
     served = Server(answer)
     server = await asyncio.start_server(served.talk, "127.0.0.1", 0)
-    async with server:
+    with contextlib.closing(server):  # not waiting, as newer Pythons do, for connections that clients keep
         served.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
         yield served
 

@@ -71,6 +71,7 @@ NOTED: Final = {
     "http0.9": _HTTP_1,
     "ignore-content-length": "the length that the server names counts",
     "include": _BODIES_ONLY,
+    "show-headers": _BODIES_ONLY,
     "no-clobber": "a file is replaced by the next result",
     "clobber": "a file is replaced by the next result",
     "path-as-is": '"/../" and "/./" in the path are resolved',
