@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -73,7 +72,6 @@ class Exchange:
     __slots__ = (
         "_afterwards",
         "_entered",
-        "_scope",
         "_started",
         "at_proxy",
         "fresh",
@@ -82,6 +80,7 @@ class Exchange:
         "progress",
         "proxy",
         "reused",
+        "scope",
         "sent",
         "turn",
     )
@@ -104,7 +103,8 @@ class Exchange:
         """The proxy that this hop goes through, fit to be shown."""
         self.at_proxy = False
         """Whether what is waited for is the proxy's own answer, not yet that of the host behind it."""
-        self._scope: anyio.CancelScope | None = None
+        self.scope: anyio.CancelScope | None = None
+        """What ends the phase, as long as there is a wall."""
         self._started = self._entered = time.monotonic()
 
     def elapsed(self) -> float:
@@ -127,13 +127,13 @@ class Exchange:
             self._entered = now
             if same_wall:
                 return
-        if self._scope is not None:
-            self._scope.deadline = now + self.timeout_of(phase)  # the loop's clock is the monotonic one
+        if self.scope is not None:
+            self.scope.deadline = now + self.timeout_of(phase)  # the loop's clock is the monotonic one
 
     def be_patient(self) -> None:
         """Wait for as long as the Run may take, up to the next phase: nobody is slow, a host is spared."""
-        if self._scope is not None:
-            self._scope.deadline = math.inf
+        if self.scope is not None:
+            self.scope.deadline = math.inf
 
     def connected(self, connection: Connection) -> None:
         """Take notice of the connection that the request is about to be sent on."""
@@ -150,15 +150,36 @@ class Exchange:
         if self._afterwards:
             self.progress.phase = self._afterwards
 
-    @contextmanager
-    def walled(self, phase: Phase) -> Iterator[anyio.CancelScope]:
+    def walled(self, phase: Phase) -> Wall:
         """Hold what happens inside to the timeout of ``phase``, and of each further phase that is entered inside.
 
-        The scope yielded tells afterwards, by ``cancelled_caught``, whether a phase ran into its wall.
+        The scope that it gives tells afterwards, by ``cancelled_caught``, whether a phase ran into its wall.
         """
-        with anyio.CancelScope(deadline=math.inf) as self._scope:
-            self.enter(phase)
-            try:
-                yield self._scope
-            finally:
-                self._scope = None
+        return Wall(self, phase)
+
+
+class Wall:
+    """What an exchange is held to while it is inside.
+
+    Not a generator: the error that ends a read would go through it, and keep the generator, all frames below it and so
+    the response in a cycle (seen with Python 3.13).
+    """
+
+    __slots__ = ("_exchange", "_phase", "_scope")
+
+    def __init__(self, exchange: Exchange, phase: Phase) -> None:
+        self._exchange = exchange
+        self._phase = phase
+        self._scope = anyio.CancelScope(deadline=math.inf)
+
+    def __enter__(self) -> anyio.CancelScope:
+        self._scope.__enter__()
+        self._exchange.scope = self._scope
+        self._exchange.enter(self._phase)
+        return self._scope
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        self._exchange.scope = None
+        return bool(self._scope.__exit__(kind, error, traceback))
