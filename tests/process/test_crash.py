@@ -13,6 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -125,7 +126,8 @@ def test_killed_at_random_instants(tmp_path: Path, upstream: UpstreamProcess, re
 
     out = daemon.state / "out"
     appended = [json.loads(line) for line in lines_of(out / "fast.jsonl")]
-    rows = sqlite3.connect(out / "fast.db").execute("SELECT run, body FROM fetchd").fetchall()
+    with closing(sqlite3.connect(out / "fast.db")) as table:
+        rows = table.execute("SELECT run, body FROM fetchd").fetchall()
     reached = {
         "file": [line["run"] for line in appended],
         "sqlite": [run for run, _ in rows],

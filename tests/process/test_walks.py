@@ -12,6 +12,7 @@ import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
@@ -149,7 +150,8 @@ def test_killed_in_the_middle_of_walks(seed: int, tmp_path: Path, items: Items) 
         assert daemon.stop() == 0
     out, wanted = daemon.state / "out", set(range(1, items.count + 1))
     for name in WALKS:
-        rows = [number for (number,) in sqlite3.connect(out / f"{name}.db").execute("SELECT id FROM fetchd")]
+        with closing(sqlite3.connect(out / f"{name}.db")) as table:
+            rows = [number for (number,) in table.execute("SELECT id FROM fetchd")]
         lines = [json.loads(line)["body"]["id"] for line in (out / f"{name}.jsonl").read_text().splitlines()]
         assert set(rows) == set(lines) == set(items.taken[name]) == wanted, name
         if "resume" in WALKS[name]:
