@@ -147,7 +147,8 @@ async def build(
     for kind, condition in health.conditions.items():
         watching.notices.alerts.watch(kind, condition)
     reloader = _reloader(launch, engine, store, scheduler, notifier, watching)
-    inside = Inside(engine.roster, engine.runs, engine.runner, store, board, health, reloader, engine.fetcher.lift)
+    runs, lift, hurry = engine.runs, engine.fetcher.lift, engine.outbox.hurry
+    inside = Inside(engine.roster, runs, engine.runner, store, board, health, reloader, lift, hurry)
     await stack.enter_async_context(listening(config.daemon.state_dir, Verbs(inside).table(), launch.redact))
     parts = Parts(engine, store, scheduler, heartbeat, watching, health, reloader, notifier)
     if config.daemon.listen:

@@ -6,11 +6,12 @@ import json
 import os
 import pty
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,25 @@ def test_a_job_is_run_by_hand(tmp_path: Path, upstream: UpstreamProcess) -> None
         assert daemon.stop() == 0
     code, _, err = ask(daemon, "trigger", "good")
     assert (code, err) == (69, f"no fetchd runs with the state directory {daemon.state}\n")
+
+
+def test_a_trigger_has_what_is_owed_tried(tmp_path: Path, upstream: UpstreamProcess) -> None:
+    """Whoever has mended a sink wants to see it work, and not wait for the end of its backoff."""
+    config = job("a", upstream.url("ok"), 'interval = "1d"\nsinks = [{ kind = "file", path = "folder/a" }]')
+    daemon = Daemon(tmp_path, config)
+    blocked = daemon.state / "out" / "folder"
+    blocked.parent.mkdir(parents=True)
+    blocked.touch()
+    assert ask(daemon, "once", "a")[0] == 1
+    with closing(sqlite3.connect(daemon.state / "state.db")) as connection, connection:
+        assert connection.execute("UPDATE deliveries SET next_try = '2999-01-01T00:00:00+00:00'").rowcount == 1
+    with daemon:
+        daemon.wait_for("daemon_ready")
+        blocked.unlink()
+        ask(daemon, "trigger", "a")
+        until(lambda: json.loads(ask(daemon, "status", "--json")[1])["jobs"][0]["owed"] == 0)
+        assert (blocked / "a").exists()
+        assert daemon.stop() == 0
 
 
 def test_a_run_under_way_is_waited_for(tmp_path: Path, upstream: UpstreamProcess) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import difflib
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Container, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
@@ -48,6 +48,7 @@ class Inside:
     """The parts of the daemon that verbs speak with.
 
     ``lift`` lets the host of a job be asked again before the time that it has named, and returns whether it had.
+    ``hurry`` has what jobs owe tried now.
     """
 
     roster: Roster
@@ -58,6 +59,7 @@ class Inside:
     health: Health
     reloader: Reloader
     lift: Callable[[Job], bool]
+    hurry: Callable[[Container[str]], None]
 
 
 class Verbs:
@@ -99,8 +101,12 @@ class Verbs:
         return 0 if verdict.ready else EXIT_FAILED
 
     async def trigger(self, request: Mapping[str, Any], reply: Reply) -> int:
-        """Run ``job`` now, beside its schedule, and tell how it ended. 0 if it did what it should."""
+        """Run ``job`` now, beside its schedule, and tell how it ended. 0 if it did what it should.
+
+        What it owes is tried now as well: whoever has mended a sink does not want to wait for its backoff.
+        """
         (name,) = self._named([request.get("job")])
+        self._inside.hurry({name})
         said = False
         while (report := await self._run(name, reply)) is None:
             if name in self._inside.runner.stuck:
