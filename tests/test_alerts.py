@@ -715,6 +715,7 @@ STEPS = st.lists(
         st.tuples(st.just("fail"), st.sampled_from("ab"), st.sampled_from([Reason.HTTP_5XX, Reason.DNS])),
         st.tuples(st.just("succeed"), st.sampled_from("ab")),
         st.tuples(st.just("overdue"), st.sampled_from("ab")),
+        st.tuples(st.just("forgive"), st.sampled_from("ab")),
         st.tuples(st.just("restart")),
         st.tuples(st.just("wait"), st.sampled_from([5, 20, 90])),
     ),
@@ -739,6 +740,8 @@ async def _course(steps: list[tuple[Any, ...]]) -> None:
         elif what == "overdue":
             desk.overdue[how[0]] = desk.clock.now()
             desk.alerts.replace(desk.config, desk.boxes)
+        elif what == "forgive":
+            desk.store.forgive(how[0])
         elif what == "restart":
             desk = await desk.again()
         else:
@@ -782,3 +785,21 @@ async def test_nobody_is_told_that_a_silent_job_does_well_unless_it_does() -> No
     desk.succeed()
     await desk.after(120)
     assert desk.titles == ["rates is overdue", "rates does well again"]
+
+
+@pytest.mark.parametrize("why", [Reason.HTTP_5XX, Reason.SINK])
+async def test_nobody_is_told_over_a_restart_that_a_failing_job_does_well_unless_it_does(why: Reason) -> None:
+    """A reload forgives it its failures, and those of its sinks never counted as such; neither is a success."""
+    desk = await Desk([job(alerts={"after": 1})]).open()
+    desk.succeed()
+    await desk.after(60)
+    desk.fail(reason=why, times=3)
+    await desk.after(60)
+    desk.store.forgive("rates")
+    desk = await desk.again()
+    await desk.after(120)
+    assert desk.titles == [f"rates is failing: {why}"]
+    desk.succeed()
+    desk = await desk.again()
+    await desk.after(120)
+    assert desk.titles == [f"rates is failing: {why}", "rates does well again"]
