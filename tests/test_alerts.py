@@ -17,9 +17,10 @@ from fetchd.alerts.happenings import PREFIX
 from fetchd.alerts.options import AlertOptions, Maintenance
 from fetchd.alerts.posts import MOST, Posts, try_notifiers
 from fetchd.alerts.words import lasted
+from fetchd.body import Body
 from fetchd.errors import Reason, StoreError
 from fetchd.notifiers.message import Message, NotifyError
-from fetchd.run import Outcome, Report, Run
+from fetchd.run import Fetched, Outcome, Report, Run
 from fetchd.secret import Redactor
 from fetchd.store.memory import MemoryStore
 from fetchd.watch import Result
@@ -437,6 +438,23 @@ class TestSinks:
         assert desk.titles == ["rates has given up 2 deliveries to file"]
         await (await desk.again(jobs=[job()])).after(60)
         assert await desk.store.notes(PREFIX) == {}
+
+    async def test_a_sink_that_everything_was_given_up_for_does_not_deliver_again(self) -> None:
+        """After a restart nothing is owed to it: that it takes anything nobody has seen."""
+        desk = await Desk([job(**FILE)]).open()
+        fetched = Fetched(200, "", "", {}, Body.of(b""))
+        (owed,) = await desk.store.commit(Run("r1", "rates", START), fetched, ["file"], START)
+        for _ in range(3):
+            desk.deliver(Result.FAILED, "disk full")
+        await desk.after(120)
+        desk.store.buried(owed, 3, "disk full")
+        desk = await desk.again()
+        await desk.after(120)
+        assert desk.titles == ["rates cannot deliver to file"]
+        desk.store.delivered(owed)  # replayed, and taken
+        desk = await desk.again()
+        await desk.after(120)
+        assert desk.titles[1:] == ["rates delivers to file again"]
 
     async def test_a_sink_that_is_gone_is_forgotten(self) -> None:
         """Nobody can mend what there is no more."""

@@ -81,9 +81,10 @@ async def recalled(store: Store, jobs: Mapping[str, Job]) -> dict[Key, Trouble]:
         return {}  # the store says so itself
     known = {_key(name): trouble for name, value in notes.items() if (trouble := _read(name, value)) is not None}
     for (subject, kind), trouble in known.items():
-        # What a sink is owed is tried again, and what is wrong with the daemon is said again.
+        # What a sink is owed is tried again, and what is wrong with the daemon is said again. Where nothing is owed
+        # because it was given up, nobody has seen that the sink takes anything.
         if kind.startswith(SINK):
-            trouble.on = store.recall(subject).owed > 0
+            trouble.on = bool(store.recall(subject).owed or store.recall(subject).dead)
         elif subject != DAEMON and kind == FAILING:
             trouble.on = not _succeeded_since(store.recall(subject), trouble)
     unknown: dict[str, Trouble] = {}
