@@ -531,6 +531,18 @@ class TestDaemon:
         await desk.after(2400, step=60)
         assert desk.titles[1:] == [f"{title} (29 times; this is the last one)"]
 
+    async def test_starts_that_fail_are_no_further_kills(self) -> None:
+        """Where its address is taken a service manager starts it every five seconds; it was killed and down once."""
+        desk = await Desk([job()]).open()
+        await desk.after(60)
+        for _ in range(100):
+            desk = await desk.again(killed=True)
+            desk.clock.advance(5)
+        desk = await desk.again(killed=True)
+        await desk.after(60)
+        [title] = desk.titles
+        assert ("times" in title, title.endswith("; the daemon was down for 9m 15s")) == (False, True)
+
     @pytest.mark.parametrize("stalled", [False, True])
     async def test_what_became_of_the_process_before_is_one_thing(self, stalled: bool) -> None:
         """A loop that stood still is why the process was killed; after a stop in order there is nothing to tell."""
