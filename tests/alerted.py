@@ -59,7 +59,8 @@ def job(name: str = "rates", url: str = "https://api.test/", **values: Any) -> J
 
 def report(name: str, reason: Reason | None, at: datetime, *, message: str = "", status: int | None = None) -> Report:
     """Return how a Run ended: well, or for a reason."""
-    outcome = Outcome.FETCH_FAILED if reason else Outcome.SUCCEEDED
+    failed = Outcome.DELIVERY_FAILED if reason is Reason.SINK else Outcome.FETCH_FAILED
+    outcome = failed if reason else Outcome.SUCCEEDED
     return Report(Run("r1", name, at), outcome, reason, message, status=status, started=at)
 
 

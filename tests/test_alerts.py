@@ -17,9 +17,10 @@ from fetchd.alerts.happenings import PREFIX
 from fetchd.alerts.options import AlertOptions, Maintenance
 from fetchd.alerts.posts import MOST, Posts, try_notifiers
 from fetchd.alerts.words import lasted
+from fetchd.body import Body
 from fetchd.errors import Reason, StoreError
 from fetchd.notifiers.message import Message, NotifyError
-from fetchd.run import Outcome, Report, Run
+from fetchd.run import Fetched, Outcome, Report, Run
 from fetchd.secret import Redactor
 from fetchd.store.memory import MemoryStore
 from fetchd.watch import Result
@@ -438,6 +439,23 @@ class TestSinks:
         await (await desk.again(jobs=[job()])).after(60)
         assert await desk.store.notes(PREFIX) == {}
 
+    async def test_a_sink_that_everything_was_given_up_for_does_not_deliver_again(self) -> None:
+        """After a restart nothing is owed to it: that it takes anything nobody has seen."""
+        desk = await Desk([job(**FILE)]).open()
+        fetched = Fetched(200, "", "", {}, Body.of(b""))
+        (owed,) = await desk.store.commit(Run("r1", "rates", START), fetched, ["file"], START)
+        for _ in range(3):
+            desk.deliver(Result.FAILED, "disk full")
+        await desk.after(120)
+        desk.store.buried(owed, 3, "disk full")
+        desk = await desk.again()
+        await desk.after(120)
+        assert desk.titles == ["rates cannot deliver to file"]
+        desk.store.delivered(owed)  # replayed, and taken
+        desk = await desk.again()
+        await desk.after(120)
+        assert desk.titles[1:] == ["rates delivers to file again"]
+
     async def test_a_sink_that_is_gone_is_forgotten(self) -> None:
         """Nobody can mend what there is no more."""
         desk = await Desk([job(**FILE, alerts={"after": 1})]).open()
@@ -512,6 +530,18 @@ class TestDaemon:
         assert title.startswith("the process before this one did not stop in order")
         await desk.after(2400, step=60)
         assert desk.titles[1:] == [f"{title} (29 times; this is the last one)"]
+
+    async def test_starts_that_fail_are_no_further_kills(self) -> None:
+        """Where its address is taken a service manager starts it every five seconds; it was killed and down once."""
+        desk = await Desk([job()]).open()
+        await desk.after(60)
+        for _ in range(100):
+            desk = await desk.again(killed=True)
+            desk.clock.advance(5)
+        desk = await desk.again(killed=True)
+        await desk.after(60)
+        [title] = desk.titles
+        assert ("times" in title, title.endswith("; the daemon was down for 9m 15s")) == (False, True)
 
     @pytest.mark.parametrize("stalled", [False, True])
     async def test_what_became_of_the_process_before_is_one_thing(self, stalled: bool) -> None:
@@ -715,7 +745,7 @@ STEPS = st.lists(
         st.tuples(st.just("fail"), st.sampled_from("ab"), st.sampled_from([Reason.HTTP_5XX, Reason.DNS])),
         st.tuples(st.just("succeed"), st.sampled_from("ab")),
         st.tuples(st.just("overdue"), st.sampled_from("ab")),
-        st.tuples(st.just("restart")),
+        st.tuples(st.just("restart"), st.sampled_from(["a", "b", "another"])),
         st.tuples(st.just("wait"), st.sampled_from([5, 20, 90])),
     ),
     max_size=40,
@@ -740,6 +770,7 @@ async def _course(steps: list[tuple[Any, ...]]) -> None:
             desk.overdue[how[0]] = desk.clock.now()
             desk.alerts.replace(desk.config, desk.boxes)
         elif what == "restart":
+            desk.store.forgive(how[0])  # as a reload before it does
             desk = await desk.again()
         else:
             await desk.after(how[0])
@@ -782,3 +813,21 @@ async def test_nobody_is_told_that_a_silent_job_does_well_unless_it_does() -> No
     desk.succeed()
     await desk.after(120)
     assert desk.titles == ["rates is overdue", "rates does well again"]
+
+
+@pytest.mark.parametrize("why", [Reason.HTTP_5XX, Reason.SINK])
+async def test_nobody_is_told_over_a_restart_that_a_failing_job_does_well_unless_it_does(why: Reason) -> None:
+    """A reload forgives it its failures, and those of its sinks never counted as such; neither is a success."""
+    desk = await Desk([job(alerts={"after": 1})]).open()
+    desk.succeed()
+    await desk.after(60)
+    desk.fail(reason=why, times=3)
+    await desk.after(60)
+    desk.store.forgive("rates")
+    desk = await desk.again()
+    await desk.after(120)
+    assert desk.titles == [f"rates is failing: {why}"]
+    desk.succeed()
+    desk = await desk.again()
+    await desk.after(120)
+    assert desk.titles == [f"rates is failing: {why}", "rates does well again"]

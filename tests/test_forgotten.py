@@ -16,10 +16,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from fetchd.clock import FakeClock
-from fetchd.config import Config, Daemon
+from fetchd.config import Config, Daemon, Host
 from fetchd.config.source import Reading, Source
 from fetchd.engine import open_engine
 from fetchd.errors import Reason
+from fetchd.fetch.turns import Turn
 from fetchd.job import Job
 from fetchd.metrics import Metrics
 from fetchd.reload.apart import apart
@@ -69,6 +70,20 @@ async def test_no_part_keeps_a_definition_that_is_not_in_force(tmp_path: Path, g
         del before, report
         gc.collect()
         assert gone() is None
+
+
+async def test_no_turn_is_kept_of_a_run_that_never_began(tmp_path: Path) -> None:
+    """Its job was removed while it waited for a place; with each turn the host would be kept that nobody asks."""
+    config = Config(
+        path=tmp_path, daemon=Daemon(state_dir=tmp_path), hosts={"127.0.0.1": Host(max_concurrent=1)}, jobs={}
+    )
+    async with open_engine(config, MemoryStore()) as engine:
+        turns = [engine.fetcher.turn(job(name)) for name in ("gone", "there")]
+        assert None not in turns
+        turns.clear()
+        engine.forget({"there": job("there", retries=1)})
+        gc.collect()
+        assert sum(isinstance(one, Turn) for one in gc.get_objects()) == 1
 
 
 def test_no_series_of_what_was_removed_comes_back() -> None:

@@ -16,6 +16,7 @@ from fetchd.clock import Clock
 from fetchd.errors import FetchError, Reason, SinkError, StoreError, UserCodeError
 from fetchd.job import Job
 from fetchd.live import GIVE_UP_AFTER, Live, LiveRuns, Turn, stack_of
+from fetchd.places import Places
 from fetchd.run import Fetched, Outcome, Progress, Report, Run, Validators, new_run_id
 from fetchd.slots import Slots, is_full, refusal
 from fetchd.store import Memory, Store
@@ -95,7 +96,7 @@ class Runner:
         self._store = store
         self._clock = clock
         self._watcher = watcher or Unwatched()
-        self._places = asyncio.Semaphore(max_concurrent)
+        self._places = Places(max_concurrent)
         self._slots = Slots(store, clock, self._watcher)
         self._live = LiveRuns(clock, self._give_up)
         self._marks: dict[str, tuple[Job, str]] = {}
@@ -311,7 +312,7 @@ class Runner:
 
     async def _wait_for_place(self, live: Live) -> None:
         """Wait until fewer Runs than the maximum are under way; the deadline begins after it."""
-        await self._places.acquire()
+        await self._places.take()
         live.has_place = True
         live.began = self._clock.monotonic()
         live.waited = live.began - live.queued
@@ -322,10 +323,13 @@ class Runner:
     @asynccontextmanager
     async def _aside(self, live: Live) -> AsyncIterator[None]:
         """Let others have the place of a Run that sleeps, as one does for as long as its host wants no request."""
+        if not live.has_place:  # it was given up, and others have it already
+            yield
+            return
         live.has_place = False
-        self._places.release()
+        self._places.give()
         yield
-        await self._places.acquire()
+        await self._places.take(back=True)
         live.has_place = True
 
     def _expire(self, live: Live) -> None:
@@ -347,7 +351,7 @@ class Runner:
             turn.release()
         if live.has_place:
             live.has_place = False
-            self._places.release()
+            self._places.give()
 
     def _finish(self, live: Live, ending: _Ending) -> Report:
         """Keep and log how the Run ended."""

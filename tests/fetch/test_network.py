@@ -20,7 +20,17 @@ from fetchd.fetch.pools import Pools
 from fetchd.fetch.resolver import Names, Resolver
 from fetchd.fetch.tls import Contexts, tls_context
 from fetchd.job import public_url, url_problem
-from tests.fetch.room import Scripted, answering, ending, fetching, job, response, settled
+from tests.fetch.room import (
+    Scripted,
+    answering,
+    connections,
+    ending,
+    fetcher_over,
+    fetching,
+    job,
+    response,
+    settled,
+)
 from tests.fetch.test_egress import Answering, answers
 from tests.processes import descriptors
 from tests.upstream import HOST
@@ -132,6 +142,17 @@ async def test_pools_are_few_and_close_when_idle() -> None:
     assert first.closed
     await pools.aclose()
     await resolver.close()
+
+
+async def test_pools_may_go_while_exchanges_begin() -> None:
+    """Certificates that are replaced let go of all pools; each exchange that begins then looks for such ones, too."""
+    async with answering(response(b"here")) as server, connections() as transport:
+        ways = [job(server.url, name=ip, ip=ip) for ip in ("ipv4", "prefer_ipv4", "prefer_ipv6")]
+        fetcher = fetcher_over(transport)
+        for way in ways:
+            assert (await ending(fetcher, way)).why == "ok"  # each leaves an idle connection
+        _, *ends = await asyncio.gather(transport.renew(), *(ending(fetcher, way) for way in ways))
+    assert [end.why for end in ends] == ["ok", "ok", "ok"]
 
 
 @asynccontextmanager

@@ -15,7 +15,7 @@ from fetchd.alerts.words import LONGEST, Redact, lasted
 from fetchd.errors import StoreError
 from fetchd.job import Job
 from fetchd.run import Outcome
-from fetchd.store import Store
+from fetchd.store import Memory, Store
 
 log = structlog.get_logger()
 
@@ -81,11 +81,12 @@ async def recalled(store: Store, jobs: Mapping[str, Job]) -> dict[Key, Trouble]:
         return {}  # the store says so itself
     known = {_key(name): trouble for name, value in notes.items() if (trouble := _read(name, value)) is not None}
     for (subject, kind), trouble in known.items():
-        # What a sink is owed is tried again, and what is wrong with the daemon is said again.
+        # What a sink is owed is tried again, and what is wrong with the daemon is said again. Where nothing is owed
+        # because it was given up, nobody has seen that the sink takes anything.
         if kind.startswith(SINK):
-            trouble.on = store.recall(subject).owed > 0
+            trouble.on = bool(store.recall(subject).owed or store.recall(subject).dead)
         elif subject != DAEMON and kind == FAILING:
-            trouble.on = store.recall(subject).failures > 0
+            trouble.on = not _succeeded_since(store.recall(subject), trouble)
     unknown: dict[str, Trouble] = {}
     for name in jobs:
         memory = store.recall(name)
@@ -97,6 +98,14 @@ async def recalled(store: Store, jobs: Mapping[str, Job]) -> dict[Key, Trouble]:
     if unknown:
         await _learn(store, unknown)
     return known
+
+
+def _succeeded_since(memory: Memory, trouble: Trouble) -> bool:
+    """Return whether a job has done well since it began to fail.
+
+    That no failures in a row are counted tells nothing: a reload forgives them, and what no sink took is none of them.
+    """
+    return not memory.failures and memory.last_success is not None and memory.last_success >= trouble.since
 
 
 async def _learn(store: Store, unknown: Mapping[str, Trouble]) -> None:

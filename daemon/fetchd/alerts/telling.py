@@ -104,6 +104,7 @@ class Alerts(Unwatched):
         self._poked = False
         self._look_at = self._alive_at = self._earliest = float("-inf")
         self._tell_at: float | None = None
+        self._before: Sequence[tuple[str, str]] = ()
 
     async def load(self, told: Told, boxes: Mapping[str, Box], *, stalled: bool = False) -> str:
         """Learn what people know already; to be called once, before the first Run.
@@ -117,10 +118,8 @@ class Alerts(Unwatched):
         self._troubles.by_key = await recalled(self._store, self._jobs)
         self._forget_gone()
         self.daemon_ok("config")  # this process has one
-        before = await became(self._store, self._clock.now(), self._options.down_after, stalled=stalled)
-        for kind, words in before:
-            self.daemon(kind, words, lasting=False)
-        return "; ".join(words for _, words in before)
+        self._before = await became(self._store, self._clock.now(), self._options.down_after, stalled=stalled)
+        return "; ".join(words for _, words in self._before)
 
     def replace(self, told: Told, boxes: Mapping[str, Box]) -> None:
         """Go by this configuration from now on; ``boxes`` are its notifiers, open."""
@@ -192,6 +191,9 @@ class Alerts(Unwatched):
     def tick(self) -> None:
         """Look at the clock, and at what has happened since the last time."""
         now, monotonic = self._clock.now(), self._clock.monotonic()
+        for kind, words in self._before:  # not before the daemon runs: each start that fails would count it once more
+            self.daemon(kind, words, lasting=False)
+        self._before = ()
         self._look_for_overdue(now)
         self._look_at_daemon()
         if monotonic >= self._alive_at:

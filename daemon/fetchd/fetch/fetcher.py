@@ -151,6 +151,7 @@ class Fetcher:
         """Let go of what is kept for definitions other than ``jobs``, which are those in force."""
         self._templates = {name: kept for name, kept in self._templates.items() if jobs.get(name) is kept.job}
         self._urls = {name: known for name, known in self._urls.items() if jobs.get(name) is known[0]}
+        self._turns = {name: turn for name, turn in self._turns.items() if name in jobs}
         self._authority.forget(jobs)
         self._fresh.forget(jobs)
 

@@ -76,10 +76,9 @@ class Pools:
         if len(self._open) > self._at_most:
             idle = [key for key, pool in self._open.items() if not pool.busy]
             self._leaving += [self._open.pop(key) for key in idle[: len(self._open) - self._at_most]]
-        if self._leaving:
-            for pool in [pool for pool in self._leaving if not pool.busy]:
-                self._leaving.remove(pool)
-                await pool.session.close()  # at once; what is waited for is only that the loop notices
+        while (gone := next((pool for pool in self._leaving if not pool.busy), None)) is not None:
+            self._leaving.remove(gone)  # first: others come here while it is closed
+            await gone.session.close()  # at once; what is waited for is only that the loop notices
 
 
 def _give_back(pool: _Pool) -> None:
