@@ -120,8 +120,8 @@ class Runner:
         """Execute ``job`` for ``slot`` and return how it ended; None if the slot was skipped.
 
         The report is logged and kept before this returns. The caller's task is the Run's task: it is cancelled at
-        the deadline, and that cancellation ends here. What is run ``by_hand`` is run although the job is paused,
-        backs off, or is held by its host; not while a Run of it is alive.
+        the deadline, and that cancellation ends here. What is run ``by_hand`` is run although the job is paused
+        or backs off, not while a Run of it is alive; a host that wants no request gets none from it either.
         """
         if job.name in self._live:
             if not by_hand:

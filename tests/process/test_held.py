@@ -43,6 +43,10 @@ def test_neither_a_kill_nor_a_reload_forgets_the_time(tmp_path: Path, upstream: 
         assert rows["held0"]["held_until"] == rows["held1"]["held_until"] is not None
         assert rows["other"]["held_until"] is None
         assert (asked(upstream), daemon.lines("run_finished")) == (told, [])
+        code, out, err = ask(daemon, "trigger", "held0")
+        assert (code, "asked for no request before" in out) == (1, True)
+        assert err == "`fetchd resume held0` has its host asked all the same\n"
+        assert asked(upstream) == told
         code, out, _ = ask(daemon, "resume", "held0")
         assert (code, "held0: its host is asked again" in out) == (0, True)
         daemon.wait_for("run_finished", reason="http_5xx")

@@ -132,6 +132,11 @@ class Board(Unwatched):
         """Return what the store remembers of ``job``."""
         return self._sources.recall(job)
 
+    def held_until(self, job: str) -> datetime | None:
+        """Return when the host of ``job`` wants to be asked again; None if it may be asked, or there is no such job."""
+        standing = self._jobs.get(job)
+        return self._sources.held_until(standing.job) if standing else None
+
     def next_slots(self) -> Mapping[str, datetime]:
         """Return the next slot of each job that has one."""
         return self._sources.next_slots()

@@ -122,6 +122,8 @@ class Verbs:
             await self._follow(name, ended, reply)
         for line in lines_of(report):
             await reply.out(line)
+        if not report.outcome.good and self._inside.board.held_until(name) is not None:
+            await reply.err(f"`fetchd resume {name}` has its host asked all the same")
         try:
             await self._kept()  # whoever looks next, such as for a dead letter, shall find what was just told
         except StoreError as error:
