@@ -16,8 +16,9 @@ from fetchd.clock import Clock
 from fetchd.errors import FetchError, Reason, SinkError, StoreError, UserCodeError
 from fetchd.job import Job
 from fetchd.live import GIVE_UP_AFTER, Live, LiveRuns, Turn, stack_of
+from fetchd.novelty import Novelty, is_new
 from fetchd.places import Places
-from fetchd.run import Fetched, Outcome, Progress, Report, Run, Validators, new_run_id
+from fetchd.run import Fetched, Outcome, Progress, Report, Run, new_run_id
 from fetchd.slots import Slots, is_full, refusal
 from fetchd.store import Memory, Store
 from fetchd.watch import Unwatched, Watcher
@@ -40,8 +41,6 @@ _REASON_BY_PHASE: Final = {
     "commit": Reason.LOCAL_RESOURCE,
     "deliver": Reason.SINK,
 }
-_CONDITIONAL: Final = frozenset({"GET", "HEAD"})
-_NOTHING: Final = Validators()
 
 
 class Source(Protocol):
@@ -99,7 +98,7 @@ class Runner:
         self._places = Places(max_concurrent)
         self._slots = Slots(store, clock, self._watcher)
         self._live = LiveRuns(clock, self._give_up)
-        self._marks: dict[str, tuple[Job, str]] = {}
+        self._novelty = Novelty(store, outbox.kept)
 
     @property
     def in_flight(self) -> int:
@@ -172,7 +171,7 @@ class Runner:
 
     def forget(self, jobs: Mapping[str, Job]) -> None:
         """Let go of what is kept for definitions other than ``jobs``, which are those in force."""
-        self._marks = {name: known for name, known in self._marks.items() if jobs.get(name) is known[0]}
+        self._novelty.forget(jobs)
         self._slots.forget(jobs)
 
     async def drain(self, grace: float) -> None:
@@ -234,19 +233,14 @@ class Runner:
 
     async def _fetch_and_hand_over(self, live: Live) -> _Ending:
         """Hand over each result as it comes. A sink that does not take one is no reason to leave the others."""
-        job, last, mark = live.job, self._last_result(live.job), self._mark(live.job)
+        job, last = live.job, self._novelty.last(live.job)
         outcome, count, carried = Outcome.UNCHANGED, 0, last.carried
-        each_page = job.pages is not None and job.pages.deliver == "each"
         refused: SinkError | None = None
         async with aclosing(self._source.results(job, live.run, live.progress, last)) as results:
             async for fetched in results:
                 count += 1
-                fetched = replace(fetched, validators=replace(fetched.validators, mark=mark))
-                # A HEAD has no content that could be the same, and what a POST brings back is told each time. Where the
-                # cursor moved, it is two questions that have the same answer.
-                moved = fetched.carried is not None and fetched.carried.cursor != carried.cursor
-                alike = fetched.body.sha256 == last.sha256 and not (count > 1 or each_page or moved)
-                new = fetched.delivered and (job.method != "GET" or not alike)
+                fetched = self._novelty.marked(job, fetched)
+                new = is_new(job, fetched, last, carried, first=count == 1)
                 if not new and fetched.validators == last.validators and fetched.carried in (None, carried):
                     fetched.body.close()
                     continue
@@ -267,28 +261,6 @@ class Runner:
             return await self._store.claim(run)
         except StoreError:
             return True
-
-    def _last_result(self, job: Job) -> Memory:
-        """Return what the next result is compared with: nothing, where it is to be delivered whatever it is.
-
-        What is carried from Run to Run counts all the same.
-        """
-        last = self._store.recall(job.name)
-        # A sink that has given up the last result, or one that could not be kept, would else never see the same again.
-        comparable = (
-            last.validators.mark == self._mark(job)
-            and job.on_unchanged == "skip"
-            and not last.dead
-            and self._outbox.kept(job.name)
-            and job.method in _CONDITIONAL
-        )
-        return last if comparable else last._replace(validators=_NOTHING, sha256="")
-
-    def _mark(self, job: Job) -> str:
-        known = self._marks.get(job.name)
-        if known is None or known[0] is not job:
-            known = self._marks[job.name] = (job, job.mark())
-        return known[1]
 
     def _held(self, job: Job) -> Reason | None:
         """Return why the host of ``job`` is not to be asked; what could not be kept is no reason to call it fresh."""
