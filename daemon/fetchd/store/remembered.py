@@ -34,7 +34,8 @@ class Remembered:
 
     def count(self, job: str, counts: Counts) -> None:
         """Note the deliveries of ``job`` that are not made."""
-        self._memories[job] = self.of(job)._replace(**counts._asdict())
+        owed, owed_bytes, dead = counts
+        self._memories[job] = self.of(job)._replace(owed=owed, owed_bytes=owed_bytes, dead=dead)
 
     def load(self, memories: Mapping[str, Memory]) -> None:
         """Know what was read, beside the counts, which may have come before it."""
