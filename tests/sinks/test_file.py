@@ -362,24 +362,29 @@ class TestAgain:
             await target.deliver(self.lane(1, attempt=1))
         assert self.written(tmp_path) == ["00001-file", "00001-file"]
 
-    async def test_a_line_that_was_cut_off_is_not_there(self, tmp_path: Path) -> None:
-        """Neither at the end of the file nor where others have written after it."""
+    async def test_a_line_that_a_kill_has_cut_short_is_written_on(self, tmp_path: Path) -> None:
+        """Wherever it was cut: nobody who reads the file finds half of a line, and whoever follows it nothing twice."""
+        target = sink(tmp_path, "log", mode="append")
+        await target.deliver(self.lane(1, attempt=1))
+        start = (tmp_path / "log").stat().st_size
+        await target.deliver(self.lane(2, '{"a": {"é": 1}}'.encode(), attempt=1))
+        whole = (tmp_path / "log").read_bytes()
+        for end in range(start, len(whole)):
+            (tmp_path / "log").write_bytes(whole[:end])
+            await target.deliver(self.lane(2, '{"a": {"é": 1}}'.encode()))
+            assert (tmp_path / "log").read_bytes() == whole, end
+
+    async def test_what_others_have_cut_short_or_written_behind_it_stays(self, tmp_path: Path) -> None:
+        """The line is written whole, on a line of its own: nothing that stands in a file is ever taken out of it."""
         target = sink(tmp_path, "log", mode="append")
         await target.deliver(self.lane(1, b'{"a": {"b": 1}}', attempt=1))
         whole = (tmp_path / "log").read_bytes()
-        for cut in (whole[:-2], whole[:-3], whole[:-3] + b"\n" + whole.replace(b"00001", b"00002")):
-            (tmp_path / "log").write_bytes(cut)
+        other = whole.replace(b"00001", b"00002")
+        long = whole[:-2] + b" " * len(whole)
+        for before in (whole[:-3] + b"\n" + other, other[:-3], other[:-1], b'{"x', b"x" * len(whole), long):
+            (tmp_path / "log").write_bytes(before)
             await target.deliver(self.lane(1, b'{"a": {"b": 1}}'))
-            assert (tmp_path / "log").read_bytes() == cut.rstrip(b"\n") + b"\n" + whole
-
-    async def test_a_whole_line_without_its_end_is_there(self, tmp_path: Path) -> None:
-        """Whoever writes next ends it."""
-        target = sink(tmp_path, "log", mode="append")
-        await target.deliver(self.lane(1, attempt=1))
-        (tmp_path / "log").write_bytes((tmp_path / "log").read_bytes()[:-1])
-        await target.deliver(self.lane(1))
-        await target.deliver(self.lane(2))
-        assert self.written(tmp_path) == ["00001-file", "00002-file"]
+            assert (tmp_path / "log").read_bytes() == before.rstrip(b"\n") + b"\n" + whole
 
     @pytest.mark.parametrize("size", [PIECE - 300, PIECE - 100, PIECE - 1, PIECE, 3 * PIECE])
     async def test_it_is_found_wherever_it_stands(self, tmp_path: Path, size: int) -> None:
@@ -445,20 +450,32 @@ class TestRecords:
         await sink(tmp_path, "x.jsonl").deliver(records(1, 2))
         assert (tmp_path / "x.jsonl").read_bytes() == b"1\n2\n"
 
-    async def test_a_delivery_that_is_there_to_its_last_record_is_there(self, tmp_path: Path) -> None:
-        """One that a crash has cut short is written again, whole: at least once."""
+    async def test_records_that_are_there_are_not_written_again(self, tmp_path: Path) -> None:
+        """Wherever a kill has cut the delivery off, it goes on from there."""
         target = sink(tmp_path, "log", mode="append")
         first, second = (replace(records(1, 2, 3, id=f"{number:05}-target"), run=f"{number:05}") for number in (1, 2))
         await target.deliver(first)
+        start = (tmp_path / "log").stat().st_size
         await target.deliver(second)
         whole = (tmp_path / "log").read_bytes()
         for again in (second, first):
             await target.deliver(replace(again, attempt=2))
             assert (tmp_path / "log").read_bytes() == whole
-        lines = whole.splitlines(keepends=True)
-        (tmp_path / "log").write_bytes(b"".join(lines[:5]))
-        await target.deliver(replace(second, attempt=2))
-        assert (tmp_path / "log").read_bytes() == b"".join(lines[:5] + lines[3:])
+        for end in range(start, len(whole)):
+            (tmp_path / "log").write_bytes(whole[:end])
+            await target.deliver(replace(second, attempt=2))
+            assert (tmp_path / "log").read_bytes() == whole, end
+
+    async def test_what_follows_a_line_that_others_have_cut_off_is_written_again(self, tmp_path: Path) -> None:
+        """Another job was the first to write after the kill."""
+        target = sink(tmp_path, "log", mode="append")
+        given = replace(records(1, 2, 3, id="00001-target"), run="00001")
+        await target.deliver(given)
+        first, second, third = (tmp_path / "log").read_bytes().splitlines(keepends=True)
+        before = first + second[:-9] + b"\n{}\n"
+        (tmp_path / "log").write_bytes(before)
+        await target.deliver(replace(given, attempt=2))
+        assert (tmp_path / "log").read_bytes() == before + second + third
 
     async def test_many_small_records_are_written_in_pieces(self, tmp_path: Path) -> None:
         """Their lines are a hundred times longer than they are: all at once they would fill the memory."""

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -167,26 +168,45 @@ def _append(target: Path, attempt: _Attempt) -> None:
         if regular and attempt.mode is not None and stat.S_IMODE(status.st_mode) != attempt.mode:
             os.fchmod(descriptor, attempt.mode)
         with _locked(descriptor, target, attempt):
-            if not (regular and attempt.delivery.attempt > 1 and _holds(descriptor, attempt)):
-                _write_lines(descriptor, _in_pieces(lines), attempt, regular=regular)
+            _write_lines(descriptor, _in_pieces(_missing(descriptor, lines, attempt) if regular else lines), attempt)
     finally:
         os.close(descriptor)
 
 
-def _write_lines(descriptor: int, pieces: Iterable[bytes], attempt: _Attempt, *, regular: bool) -> None:
-    size = os.fstat(descriptor).st_size if regular else 0
-    # A line that a crash has cut short must not spoil this one as well.
-    before = b"\n" if size and os.pread(descriptor, 1, size - 1) != b"\n" else b""
+def _missing(descriptor: int, lines: Iterator[bytes], attempt: _Attempt) -> Iterator[bytes]:
+    """Yield what has to be added to the file for it to end with ``lines``, each of them once.
+
+    A kill stops a write between two pages: whole lines stand there then, and the beginning of one. Nothing is taken
+    back of it, as whoever follows the file may have read it: the line is written on where it ends.
+    """
+    if attempt.delivery.attempt > 1:
+        lines = islice(lines, _written(descriptor, attempt), None)
+    for first in lines:
+        yield _from_its_end(descriptor, first)
+        yield from lines
+
+
+def _from_its_end(descriptor: int, line: bytes) -> bytes:
+    """Return ``line``, without what of it ends the file already; on a line of its own if something else does."""
+    size = os.fstat(descriptor).st_size
+    if not size or os.pread(descriptor, 1, size - 1) == b"\n":
+        return line
+    begun = os.pread(descriptor, len(line), max(0, size - len(line))).rpartition(b"\n")[2]
+    return line[len(begun) :] if line.startswith(begun) else b"\n" + line
+
+
+def _write_lines(descriptor: int, pieces: Iterable[bytes], attempt: _Attempt) -> None:
+    status = os.fstat(descriptor)
+    regular = stat.S_ISREG(status.st_mode)
     try:
         for piece in pieces:
             if attempt.given_up:
                 raise SinkError("given up")
-            if os.write(descriptor, before + piece) < len(before + piece) and regular:
+            if os.write(descriptor, piece) < len(piece) and regular:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            before = b""
     except BaseException:
         if regular:
-            os.ftruncate(descriptor, size)
+            os.ftruncate(descriptor, status.st_size)
         raise
     if regular:
         os.fsync(descriptor)
@@ -204,14 +224,13 @@ def _in_pieces(lines: Iterable[bytes]) -> Iterator[bytes]:
         yield bytes(piece)
 
 
-def _holds(descriptor: int, attempt: _Attempt) -> bool:
-    """Return whether the file holds the whole line of the delivery, or of its last record.
+def _written(descriptor: int, attempt: _Attempt) -> int:
+    """Return how many of the delivery's lines the file holds whole: they were written in their order.
 
     It is read from its end, as far as the piece with an older line of the same lane: what is newer stands behind that.
     """
     delivery = attempt.delivery
-    last = b'"record": %d, ' % _count(delivery) if is_records(delivery.fetched.content_type) else b""
-    own = re.compile(rb'\n\{"delivery": %b, %b' % (re.escape(json.dumps(delivery.id).encode()), last))
+    own = re.compile(rb'\n\{"delivery": %b, (?:"record": (\d+), )?' % re.escape(json.dumps(delivery.id).encode()))
     older = re.compile(
         rb'\n\{"delivery": "[^"]*%b", (?:"record": \d+, )?"job": %b, "run": "([^"]*)"'
         % (re.escape(f"-{delivery.sink}".encode()), re.escape(json.dumps(delivery.job).encode()))
@@ -224,23 +243,25 @@ def _holds(descriptor: int, attempt: _Attempt) -> bool:
         # With the line end before it, and as much of what follows as the head of a line may take.
         piece = os.pread(descriptor, end - start + _HEAD, max(0, start - 1))
         piece = piece if start else b"\n" + piece
-        if any(_is_whole(descriptor, start + found.start()) for found in own.finditer(piece)):
-            return True
+        for found in reversed(list(own.finditer(piece))):
+            if _is_whole(descriptor, start + found.start()):
+                return int(found[1] or 1)
         if any(found[1] < delivery.run.encode() for found in older.finditer(piece)):
-            return False
+            return 0
         end = start
-    return False
+    return 0
 
 
 def _is_whole(descriptor: int, start: int) -> bool:
-    """Return whether a line was written to its end: one that was cut off is no JSON."""
+    """Return whether a line was written to its end: one that was cut off has none, or is no JSON."""
     with open(descriptor, "rb", closefd=False) as file:
         file.seek(start)
-        try:
-            json.loads(file.readline())
-        except ValueError:
-            return False
-    return True
+        line = file.readline()
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return line.endswith(b"\n")
 
 
 @contextmanager
@@ -286,11 +307,6 @@ def _line(delivery: Delivery, place: dict[str, int], content: bytes, content_typ
     if body is None:
         body = json.dumps(content.decode("utf-8", "replace"), ensure_ascii=False)
     return f'{json.dumps(head)[:-1]}, "body": {body}}}\n'.encode()
-
-
-def _count(delivery: Delivery) -> int:
-    with delivery.fetched.body.open() as file:
-        return sum(1 for _ in records_of(file))
 
 
 def _mode_of(target: Path) -> int | None:
