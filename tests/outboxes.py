@@ -94,6 +94,19 @@ class TimedSink(FakeSink):
         self.times.append(self.clock.monotonic())
 
 
+class GatedSink(FakeSink):
+    """Lets each delivery wait until it is opened."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.opened = asyncio.Event()
+
+    async def deliver(self, delivery: Delivery) -> None:
+        """Take it, or fail, once it is opened."""
+        await self.opened.wait()
+        await super().deliver(delivery)
+
+
 class AloneSink(FakeSink):
     """Fails now and then, takes its time, and does not bear two at once."""
 

@@ -21,7 +21,7 @@ from fetchd.runner import Runner
 from fetchd.store.memory import MemoryStore
 from fetchd.targets import Target
 from tests.fakes import FakeFetcher, FakeSink, fetched, targets
-from tests.outboxes import DOWN, NOW, Room, TimedSink, events, room, run_of, runs, turns
+from tests.outboxes import DOWN, NOW, GatedSink, Room, TimedSink, events, room, run_of, runs, turns
 
 
 class TestOutage:
@@ -225,6 +225,38 @@ class TestRuns:
         assert await away.hand_over(4) == ""
         assert runs(sink) == ["00001", "00002", "00003", "00004"]
         assert [delivery.attempt for delivery in sink.taken] == [2, 1, 1, 1]
+
+    @pytest.mark.parametrize("error", [None, DOWN])
+    async def test_what_the_outbox_has_tried_meanwhile_is_not_tried_as_if_it_had_not(
+        self, error: SinkError | None
+    ) -> None:
+        """Its lane was in other hands when it was kept, and they got to its end while an earlier sink took its time."""
+        first, second = GatedSink(), GatedSink()
+        first.opened.set()
+        second.opened.set()
+        away = room(first=first, second=second)
+        second.error = DOWN
+        assert await away.hand_over(1) == f"second: {DOWN}"
+        second.error = None
+        second.opened.clear()
+        async with away.running():
+            await away.time.pass_by(2.0)  # the outbox tries the first result again, which takes its time
+            first.opened.clear()
+            task = asyncio.create_task(away.hand_over(2))
+            await turns(10)
+            second.opened.set()
+            await turns(10)
+            second.error = error
+            await away.time.pass_by(2 * DRAIN_SPACING)
+            assert second.tries == 3
+            second.error = None
+            first.opened.set()
+            assert await task == ""
+        assert [(delivery.run, delivery.attempt) for delivery in second.taken] == [
+            ("00001", 2),
+            ("00002", 2 if error else 1),
+        ]
+        assert (away.store.owed, away.outbox.open_lanes) == ({}, 0)
 
     async def test_the_first_failure_ends_the_tries_of_the_run(self) -> None:
         """What comes after it is owed, and tried by the outbox without waiting for a backoff."""

@@ -456,6 +456,27 @@ class TestStore:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
+    async def test_the_next_run_waits_for_a_commit_that_its_predecessor_could_not_wait_for(self) -> None:
+        """Else it would fetch what is being kept, from the cursor before it, and deliver it twice."""
+        release = asyncio.Event()
+
+        class SlowStore(MemoryStore):
+            async def commit(
+                self, run: Run, fetched: Fetched, sinks: Sequence[str], now: datetime
+            ) -> Sequence[Delivery]:
+                await release.wait()
+                return await super().commit(run, fetched, sinks, now)
+
+        fetcher = bringing(fetched(b"1", '"1"'), fetched(b"2", '"2"'))
+        runner, _ = runner_of(fetcher, {"file": FakeSink()}, store=SlowStore())
+        for hour in (0, 1):
+            report = await one(runner, job(deadline="50ms"), hour=hour)
+            assert (report.outcome, report.reason) == (Outcome.DEADLINE_EXCEEDED, Reason.LOCAL_RESOURCE)
+        assert len(fetcher.validators) == 1
+        release.set()
+        assert "queued behind" in (await one(runner, job(deadline="5s"), hour=2)).message
+        assert [validators.etag for validators in fetcher.validators] == [None, '"1"']
+
     async def test_a_slot_that_is_taken_is_not_run(self) -> None:
         """Two slots of one name are one, whoever fires them."""
         fetcher = FakeFetcher(succeed)

@@ -14,6 +14,7 @@ from typing import Final
 import structlog
 
 from fetchd.clock import Clock
+from fetchd.commits import Commits
 from fetchd.errors import SinkError, StoreError
 from fetchd.lanes import Lanes, OpenLane
 from fetchd.run import Delivery, Fetched, Progress, Run, deliveries_of
@@ -68,9 +69,8 @@ class Outbox:
         self._wait = wait
         self._watcher = watcher or Unwatched()
         self._lanes = Lanes()
-        self._unkept: set[str] = set()
+        self._commits = Commits(store, self._lanes, clock)
         self._changed = asyncio.Event()
-        self._commits: set[asyncio.Task[Sequence[Delivery]]] = set()
         self._tries: set[asyncio.Task[None]] = set()
         self._paused = False
 
@@ -81,7 +81,11 @@ class Outbox:
 
     def kept(self, job: str) -> bool:
         """Return whether the last result of ``job`` could be kept: if not, nothing can be told from what is."""
-        return job not in self._unkept
+        return self._commits.kept(job)
+
+    async def until_kept(self, job: str) -> None:
+        """Wait for a result of ``job`` that its Run was cut off from: the next Run is to know what it has brought."""
+        await self._commits.until_kept(job)
 
     def owed(self, job: str, sink: str) -> int:
         """Return how many deliveries a sink is owed."""
@@ -101,10 +105,7 @@ class Outbox:
         names = tuple(self._sinks.get(run.job, {})) if new else ()
         now = self._clock.monotonic()
         held = {name: lane for name in names if (lane := self._lanes.hold(run.job, name, now)) is not None}
-        # A commit that a cancellation had cut off would be neither kept nor not kept: it is seen to its end.
-        commit = asyncio.create_task(self._commit(run, fetched, names))
-        self._commits.add(commit)
-        commit.add_done_callback(self._commits.discard)
+        commit = self._commits.begin(run, fetched, names)
         try:
             deliveries = await asyncio.shield(commit)
         except StoreError as error:
@@ -168,19 +169,8 @@ class Outbox:
             await asyncio.wait(self._tries, timeout=grace)
         for task in self._tries:
             task.cancel()
-        if left := {*self._tries, *self._commits}:
+        if left := {*self._tries, *self._commits.under_way}:
             await asyncio.wait(left, timeout=2 * GIVE_UP_AFTER)
-
-    async def _commit(self, run: Run, fetched: Fetched, sinks: Sequence[str]) -> Sequence[Delivery]:
-        """Keep the result and note what is owed."""
-        if sinks:
-            self._unkept.add(run.job)
-        deliveries = await self._store.commit(run, fetched, sinks, self._clock.now())
-        self._unkept.discard(run.job)
-        now = self._clock.monotonic()
-        for delivery in deliveries:
-            self._lanes.owe(delivery, now)
-        return deliveries
 
     def _left_alone(self, fetched: Fetched, held: Iterable[OpenLane], commit: asyncio.Task[Sequence[Delivery]]) -> None:
         """Go on from a commit that its Run has not waited for."""
@@ -191,13 +181,34 @@ class Outbox:
     async def _first_tries(self, deliveries: Iterable[Delivery], held: dict[str, OpenLane], progress: Progress) -> None:
         for delivery in deliveries:
             progress.phase = f"deliver:{delivery.sink}"
-            job, sink = delivery.job, delivery.sink
-            lane = held.get(sink) or self._lanes.hold(job, sink, self._clock.monotonic(), owing=1)
-            if lane is None:
-                older = max(1, self._lanes.count(job, sink) - 1)
-                raise SinkError(f"{sink}: queued behind older deliveries, {older} of them")
+            if (lane := held.get(delivery.sink)) is not None:
+                target = self._sinks[delivery.job][delivery.sink]
+                await self._first_try(Try(lane, delivery, 1, self._clock.now(), target))
+            elif (next_one := await self._behind_others(delivery, held)) is not None:
+                await self._first_try(next_one)
+
+    async def _behind_others(self, delivery: Delivery, held: dict[str, OpenLane]) -> Try | None:
+        """Take the lane, which was in other hands when ``delivery`` was kept; return None if those have made it since.
+
+        Raises:
+            SinkError: older deliveries are still owed, or nothing can be read of what is.
+        """
+        job, sink = delivery.job, delivery.sink
+        lane = self._lanes.hold(job, sink, self._clock.monotonic(), owing=1)
+        if lane is not None:
             held[sink] = lane
-            await self._first_try(Try(lane, delivery, 1, self._clock.now(), self._sinks[job][sink]))
+            try:
+                owed = await self._store.first_owed(job, sink)
+            except StoreError as error:
+                raise SinkError(f"{sink}: {error}") from None
+            if owed is None:
+                self._lanes.empty(lane)
+                return None
+            if owed.delivery.id == delivery.id:
+                number = owed.attempts + 1
+                return Try(lane, replace(delivery, attempt=number), number, owed.since, self._sinks[job][sink])
+        older = max(1, self._lanes.count(job, sink) - 1)
+        raise SinkError(f"{sink}: queued behind older deliveries, {older} of them")
 
     async def _first_try(self, first: Try) -> None:
         """Try within the caller's own deadline."""

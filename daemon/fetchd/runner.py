@@ -62,6 +62,9 @@ class HandOver(Protocol):
     def kept(self, job: str) -> bool:
         """Return whether the last result of ``job`` could be kept."""
 
+    async def until_kept(self, job: str) -> None:
+        """Wait for a result of ``job`` that is being kept while its Run has ended."""
+
     async def hand_over(self, run: Run, fetched: Fetched, progress: Progress, *, new: bool = True) -> None:
         """Keep the result and try each sink once; ``fetched`` is closed by it, however it ends.
 
@@ -233,7 +236,9 @@ class Runner:
 
     async def _fetch_and_hand_over(self, live: Live) -> _Ending:
         """Hand over each result as it comes. A sink that does not take one is no reason to leave the others."""
-        job, last = live.job, self._novelty.last(live.job)
+        job, live.progress.phase = live.job, "commit"
+        await self._outbox.until_kept(job.name)
+        last = self._novelty.last(job)
         outcome, count, carried = Outcome.UNCHANGED, 0, last.carried
         refused: SinkError | None = None
         async with aclosing(self._source.results(job, live.run, live.progress, last)) as results:

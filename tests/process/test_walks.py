@@ -19,6 +19,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
+from fetchd.store import letters
 from tests.process.daemon import PATIENCE, Daemon
 
 KILLS: Final = 4
@@ -147,6 +148,7 @@ def test_killed_in_the_middle_of_walks(seed: int, tmp_path: Path, items: Items) 
     patient = re.sub(r', max = \d+|"200ms"', lambda match: '"3s"' if match[0] == '"200ms"' else "", config)
     with Daemon(tmp_path, patient) as daemon:
         daemon.wait_until(lambda: all(len(taken) == items.count for taken in items.taken.values()))
+        daemon.wait_until(lambda: not any(letters.memory(daemon.state, name).owed for name in WALKS))
         assert daemon.stop() == 0
     out, wanted = daemon.state / "out", set(range(1, items.count + 1))
     for name in WALKS:
