@@ -65,6 +65,8 @@ HANG: Final = Reply(hangs=True)
 class Outside(ThreadingHTTPServer):
     """Upstreams and sinks, which do as `answers` says; the chat tool; the receiver of pings."""
 
+    request_queue_size = 128
+
     def __init__(self) -> None:
         """Hold an address: nobody is there before it is ``opened``."""
         super().__init__(("127.0.0.1", 0), _Handler, bind_and_activate=False)

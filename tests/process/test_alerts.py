@@ -18,6 +18,7 @@ class World(ThreadingHTTPServer):
     """The upstream, which does as ``well`` says; the chat tool; and the receiver of pings."""
 
     well = True
+    request_queue_size = 128  # all jobs connect at once, and whoever finds no room tries again after a second
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -75,7 +76,8 @@ def config(world: World) -> str:
     )
     return (
         f'listen = ""\nping = "{world.url}/ping/daemon"\n'
-        f'[alerts]\ngroup_wait = "1s"\ngroup_interval = "1s"\n[defaults]\ninterval = "200ms"\nretries = 0\n'
+        f'[alerts]\ngroup_wait = "1s"\ngroup_interval = "1s"\n'
+        f'[defaults]\ninterval = "200ms"\ndeadline = "5s"\nretries = 0\n'
         f'[notifiers.chat]\nkind = "webhook"\nurl = "{world.url}/chat/s3cret-path"\n{jobs}'
     )
 

@@ -192,7 +192,7 @@ def test_a_pause_outlives_the_daemon(tmp_path: Path, upstream: UpstreamProcess) 
 
 def test_the_status_is_a_health_check(tmp_path: Path, upstream: UpstreamProcess) -> None:
     """0 while the daemon does its work, 1 when it does not, 69 where there is none; whatever is in the file by now."""
-    config = f'shutdown_grace = "2s"\n{job("a", upstream.url("ok"), "")}{job("slow", upstream.url("hang"), LONG)}'
+    config = f'shutdown_grace = "6s"\n{job("a", upstream.url("ok"), "")}{job("slow", upstream.url("hang"), LONG)}'
     with Daemon(tmp_path, config) as daemon:
         code, out, err = ask(daemon, "status")
         assert (code, err, "it does its work" in out) == (0, "", True)

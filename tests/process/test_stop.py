@@ -144,6 +144,7 @@ def test_a_reader_that_stalls_does_not_stall_the_daemon(tmp_path: Path, upstream
     """Nobody reads the pipe that stderr is: jobs go on, and the stop is in order."""
     config = f"""
     state_dir = "state"
+    listen = ""
     [jobs.a]
     url = "{upstream.url("ok")}"
     interval = "10ms"

@@ -71,6 +71,8 @@ class Items:
                 """Say nothing."""
 
         class Server(http.server.ThreadingHTTPServer):
+            request_queue_size = 128
+
             def handle_error(self, *_arguments: object) -> None:
                 """Whoever is killed does not say goodbye."""
 
