@@ -116,11 +116,14 @@ class AloneSink(FakeSink):
         self._fails = fails
         self._turns = turns
         self._busy = False
+        self._seen: set[str] = set()
 
     async def deliver(self, delivery: Delivery) -> None:
         """Take it, or not."""
         assert not self._busy
+        assert delivery.attempt > 1 or delivery.id not in self._seen
         self._busy = True
+        self._seen.add(delivery.id)
         try:
             await turns(self._chance.randrange(self._turns))
             if self._chance.random() < self._fails:
