@@ -405,6 +405,19 @@ class TestAgain:
             await target.deliver(line)
         assert self.written(tmp_path).count("00002-file") == 1
 
+    async def test_a_further_page_is_no_older_one(self, tmp_path: Path) -> None:
+        """The tenth page of a Run is not before its second: state restored from a backup delivers all of them again."""
+        target = sink(tmp_path, "log", mode="append")
+        lines = [
+            replace(self.lane(1, b'"%b"' % (b"y" * PIECE)), run=f"00001.{page}", id=f"00001.{page}-file")
+            for page in range(2, 12)
+        ]
+        for line in lines:
+            await target.deliver(replace(line, attempt=1))
+        for line in lines:
+            await target.deliver(line)
+        assert self.written(tmp_path) == [line.id for line in lines]
+
     async def test_an_older_line_of_the_lane_ends_the_search(self, tmp_path: Path) -> None:
         """A file of years is not read for each delivery.
 

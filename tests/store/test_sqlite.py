@@ -63,6 +63,20 @@ async def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
     assert letters.skipped(tmp_path, "rates") == {Reason.OVERLAP: 2}
 
 
+async def test_the_newest_run_is_known_after_a_restart(tmp_path: Path) -> None:
+    """Whether it is owed yet, or only in the history: the next one must sort behind it."""
+    async with open_sqlite_store(tmp_path) as store:
+        assert store.last_run == ""
+        await committed(store, 3)
+        store.finish(a_report(a_run(2)))
+    async with open_sqlite_store(tmp_path) as store:
+        assert store.last_run == a_run(3).id
+        for number in (5, 4):
+            store.finish(a_report(a_run(number)))
+    async with open_sqlite_store(tmp_path) as store:
+        assert store.last_run == a_run(5).id
+
+
 async def test_a_small_body_is_not_copied(tmp_path: Path) -> None:
     """The sink reads the very bytes that were fetched."""
     content = b"x" * 1000

@@ -25,7 +25,7 @@ from pydantic import AfterValidator, Field
 from fetchd.body import on_disk
 from fetchd.errors import SinkError
 from fetchd.job import SinkOptions
-from fetchd.run import Delivery
+from fetchd.run import Delivery, order_of
 from fetchd.sinks import Resources
 from fetchd.sinks.content import is_records, json_of, records_of
 from fetchd.sinks.paths import fill, locate, path_with
@@ -246,7 +246,7 @@ def _written(descriptor: int, attempt: _Attempt) -> int:
         for found in reversed(list(own.finditer(piece))):
             if _is_whole(descriptor, start + found.start()):
                 return int(found[1] or 1)
-        if any(found[1] < delivery.run.encode() for found in older.finditer(piece)):
+        if any(order_of(found[1].decode()) < order_of(delivery.run) for found in older.finditer(piece)):
             return 0
         end = start
     return 0

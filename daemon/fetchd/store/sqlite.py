@@ -125,14 +125,19 @@ class SqliteStore:
         """Why nothing can be written now, "" if something can."""
         return self._writer.unwritable
 
+    @property
+    def last_run(self) -> str:
+        """The newest Run of earlier processes that is known of, "" if none is."""
+        return self._remembered.last_run
+
     async def load(self) -> None:
         """Read what is answered from memory, and compare the folder of bodies with the rows; once, before all else.
 
         Raises:
             StoreError: it cannot be read.
         """
-        known, filed = await self._writer.run(load, reads=True)
-        self._remembered.load(known)
+        known, filed, last_run = await self._writer.run(load, reads=True)
+        self._remembered.load(known, last_run)
         try:
             await on_disk(lambda: self._bodies.sweep(filed))
             self._file = await on_disk(self._identity)
