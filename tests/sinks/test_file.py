@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import anyio
@@ -22,7 +23,7 @@ from fetchd.body import Body
 from fetchd.errors import SinkError
 from fetchd.run import Delivery
 from fetchd.sinks.content import json_of, text_of
-from fetchd.sinks.file import LEFT_AFTER, PIECE, FileSink
+from fetchd.sinks.file import PIECE, FileSink
 from tests.processes import descriptors, until
 from tests.sinks.made import delivery, options, records, resources
 
@@ -74,19 +75,47 @@ class TestReplace:
     """The newest result under one name."""
 
     async def test_what_a_killed_process_has_left_is_removed(self, tmp_path: Path) -> None:
-        """Each kill may leave a whole result behind; what is young may still be written, what is not ours stays."""
-        names = [f".fetchd-{digit * 16}.tmp" for digit in "ab"] + [".fetchd-mine.tmp"]
-        old, young, foreign = (tmp_path / name for name in names)
-        for path in (old, young, foreign):
+        """Each kill may leave a whole result behind; what is written at the moment, or is not ours, stays."""
+        left, young, taken, foreign = (
+            tmp_path / name for name in [f".fetchd-{digit * 16}.tmp" for digit in "abc"] + [".fetchd-mine.tmp"]
+        )
+        for path in (left, taken, foreign):
             path.touch()
-        for path in (old, foreign):
-            os.utime(path, (0, time.time() - LEFT_AFTER - 60))
+            os.utime(path, (0, time.time() - 1))
         target = sink(tmp_path, "rates.json")
-        await target.deliver(delivery(b"new"))
-        assert {path.name for path in tmp_path.iterdir()} == {"rates.json", young.name, foreign.name}
-        os.utime(young, (0, 0))
+        young.touch()
+        os.utime(young, (0, time.time()))
+        with taken.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            await target.deliver(delivery(b"new"))
+        assert {path.name for path in tmp_path.iterdir()} == {"rates.json", young.name, taken.name, foreign.name}
         await target.deliver(delivery(b"newer"))
-        assert young.exists()  # a folder of thousands is not searched for each delivery
+        assert taken.exists()  # a folder of thousands is not searched for each delivery
+
+    async def test_the_folder_of_a_delivery_is_looked_at(self, tmp_path: Path) -> None:
+        """A killed process was at a delivery of yesterday, which is still owed: it leaves nothing in that day's folder."""
+        folders = [tmp_path / day for day in ("2026-03-01", "2026-03-02")]
+        for folder in folders:
+            folder.mkdir()
+            (folder / f".fetchd-{'a' * 16}.tmp").touch()
+            os.utime(folder / f".fetchd-{'a' * 16}.tmp", (0, time.time() - 1))
+        target, given = sink(tmp_path, "{date}/x"), delivery()
+        for later in (0, 1):
+            await target.deliver(replace(given, slot=given.slot + timedelta(days=later)))
+        assert [[path.name for path in folder.iterdir()] for folder in folders] == [["x"], ["x"]]
+
+    async def test_what_is_written_is_locked(self, tmp_path: Path) -> None:
+        """Another daemon that begins meanwhile must not take it for something left behind."""
+        os.mkfifo(tmp_path / "slow")
+        writing = asyncio.create_task(sink(tmp_path, "x").deliver(delivery(tmp_path / "slow")))
+        await until(lambda: list(tmp_path.glob(".fetchd-*")))
+        with open(tmp_path / "slow", "wb") as writer:
+            writer.write(b"new")
+            (path,) = tmp_path.glob(".fetchd-*")
+            with path.open("rb") as file, pytest.raises(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        await writing
+        assert (tmp_path / "x").read_bytes() == b"new"
 
     async def test_leftovers_that_cannot_be_removed_stop_nothing(self, tmp_path: Path) -> None:
         """The result counts."""

@@ -12,7 +12,7 @@ import shutil
 import stat
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC
 from functools import partial
 from itertools import islice
@@ -33,9 +33,6 @@ from fetchd.sinks.paths import fill, locate, path_with
 log = structlog.get_logger()
 
 PIECE: Final = 2**20
-
-LEFT_AFTER: Final = 3600.0
-"""Seconds without a change after which nobody can still be writing a temporary file: a process was killed over it."""
 
 LOCK_WAIT: Final = 2.0
 """Seconds to wait for another writer of the same file."""
@@ -70,7 +67,8 @@ class FileSink:
         self._write = _append if options.mode == "append" else _replace
         self._mode = int(options.permissions, 8) if options.permissions else None
         self._lock_wait = lock_wait
-        self._tidied = False
+        self._since = time.time()
+        self._tidied: Path | None = None
 
     async def deliver(self, delivery: Delivery) -> None:
         """Write the result; it is on the disk when this returns.
@@ -96,9 +94,9 @@ class FileSink:
 
     def _carry_out(self, path: str, attempt: _Attempt) -> None:
         target = locate(self._out, path)
-        if not self._tidied:
-            self._tidied = True  # beforehand: a folder that takes long must not cost each delivery its deadline
-            _tidy(target.parent)
+        if self._tidied != target.parent:
+            self._tidied = target.parent  # beforehand: one that takes long must not cost each delivery its deadline
+            _tidy(target.parent, self._since)
         self._write(target, attempt)
 
 
@@ -118,6 +116,8 @@ def _replace(target: Path, attempt: _Attempt) -> None:
     temporary = target.with_name(f".fetchd-{secrets.token_hex(8)}.tmp")
     try:
         with open(temporary, "xb", opener=partial(os.open, mode=0o666 if mode is None else 0o600)) as file:
+            with suppress(OSError):  # not each file system has locks; without, it is left to whoever looks at the folder
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if mode is not None:
                 os.fchmod(file.fileno(), mode)
             with attempt.delivery.fetched.body.open() as body:
@@ -131,23 +131,30 @@ def _replace(target: Path, attempt: _Attempt) -> None:
     _sync_folder(target.parent)
 
 
-def _tidy(folder: Path) -> None:
-    """Remove what killed processes have left in ``folder``; whatever goes wrong, the delivery is worth more."""
+def _tidy(folder: Path, since: float) -> None:
+    """Remove what killed processes have left in ``folder``; whatever goes wrong, the delivery is worth more.
+
+    What was begun ``since`` then is this process's own. Of what is older, others hold a lock while they write it.
+    """
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if _TEMPORARY.fullmatch(entry.name) and _is_left(entry):
+                if _TEMPORARY.fullmatch(entry.name) and _is_left(entry, since):
                     Path(entry).unlink(missing_ok=True)
     except OSError as error:
         log.warning("temporary_files_left", folder=str(folder), error=error.strerror)
 
 
-def _is_left(entry: os.DirEntry[str]) -> bool:
+def _is_left(entry: os.DirEntry[str], since: float) -> bool:
     try:
         status = entry.stat(follow_symlinks=False)
-    except FileNotFoundError:  # its writer has just finished
+        if not stat.S_ISREG(status.st_mode) or status.st_mtime >= since:
+            return False
+        with open(entry, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, FileNotFoundError):  # its writer is at it, or has just finished
         return False
-    return stat.S_ISREG(status.st_mode) and time.time() - status.st_mtime > LEFT_AFTER
+    return True
 
 
 def _append(target: Path, attempt: _Attempt) -> None:
