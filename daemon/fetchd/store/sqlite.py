@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -227,7 +227,7 @@ class SqliteStore:
     def pause(self, job: str, paused: bool) -> None:
         """Note whether ``job`` is paused."""
         self._remembered.keep(job, self.recall(job)._replace(paused=paused))
-        self._writer.keep(lambda transaction: _execute(_PAUSE, (job, paused), transaction))
+        self._writer.keep(lambda transaction: _execute(_PAUSE, (job, paused), transaction), urgent=True)
 
     def forgive(self, job: str) -> None:
         """Forget how often ``job`` has failed in a row."""
@@ -236,10 +236,21 @@ class SqliteStore:
             self._note_failures(job)
 
     def note(self, name: str, value: str | None, *, needed: bool = True) -> None:
-        """Keep ``value`` under ``name`` over restarts; None forgets it."""
+        """Keep ``value`` under ``name`` over restarts; None forgets it.
+
+        What is ``needed`` is brought to the disk at once: there may be nobody who knows it beside us.
+        """
         sql, row = (_FORGET, (name,)) if value is None else (_NOTE, (name, value))
-        put = self._writer.keep if needed else self._writer.offer
-        put(lambda transaction: _execute(sql, row, transaction))
+        if not needed:
+            self._writer.offer(lambda transaction: _execute(sql, row, transaction))
+            return
+
+        def act(transaction: Transaction) -> None:
+            _execute(sql, row, transaction)
+            if self._settle not in transaction.slow:
+                transaction.slow.append(self._settle)
+
+        self._writer.keep(act, urgent=True)
 
     async def notes(self, prefix: str) -> Mapping[str, str]:
         """Return what was noted under the names that begin with ``prefix``."""
@@ -329,6 +340,10 @@ class SqliteStore:
         known = self.recall(job)
         failures, since = known.failures, known.failing_since.isoformat() if known.failing_since else None
         self._writer.offer(lambda transaction: History.failing(job, failures, since, transaction))
+
+    def _settle(self) -> None:
+        with suppress(OSError):  # a disk that fails is said, and tried again, where it is written to
+            settle(self._path)
 
     def _identity(self) -> tuple[int, int] | None:
         try:
