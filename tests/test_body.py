@@ -227,6 +227,16 @@ class TestWriter:
         assert await body.read() == b"123456789012"
         body.close()
 
+    async def test_a_body_without_its_beginning_is_none(self, spool: Path) -> None:
+        """Somebody has tidied the folder up: what comes after that must not be taken for the whole."""
+        writer = BodyWriter(MemoryBudget(0), spool, spool_above=0)
+        await writer.write(b"a" * UNWRITTEN)
+        for path in spool.iterdir():
+            path.unlink()
+        with pytest.raises(FileNotFoundError):
+            await writer.write(b"b" * UNWRITTEN)
+        assert list(spool.iterdir()) == []
+
     async def test_a_spooled_body_takes_little_memory(self, spool: Path) -> None:
         """However it arrives, what is not yet written stays below a bound that no budget needs to count."""
         writer = BodyWriter(MemoryBudget(0), spool, spool_above=0)

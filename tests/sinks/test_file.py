@@ -224,6 +224,16 @@ class TestAppend:
             assert (tmp_path / "x").stat().st_mode & 0o777 == 0o600
             (tmp_path / "x").chmod(0o644)
 
+    async def test_a_new_file_is_in_its_folder_on_the_disk(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Content without a name would be lost with the power."""
+        synced: list[str] = []
+        monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
+        for _ in range(2):
+            await sink(tmp_path, "x", mode="append").deliver(delivery())
+        assert synced == [str(tmp_path / "x"), str(tmp_path), str(tmp_path / "x")]
+
     async def test_what_is_no_file_is_refused_at_once(self, tmp_path: Path) -> None:
         """Opening a pipe that nobody reads would hold a thread for ever."""
         os.mkfifo(tmp_path / "pipe")

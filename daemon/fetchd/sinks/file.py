@@ -176,6 +176,8 @@ def _append(target: Path, attempt: _Attempt) -> None:
             os.fchmod(descriptor, attempt.mode)
         with _locked(descriptor, target, attempt):
             _write_lines(descriptor, _in_pieces(_missing(descriptor, lines, attempt) if regular else lines), attempt)
+        if regular and not status.st_size:
+            _sync_folder(target.parent)
     finally:
         os.close(descriptor)
 
