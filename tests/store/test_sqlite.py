@@ -266,6 +266,11 @@ async def test_a_database_that_is_replaced_is_said(tmp_path: Path) -> None:
         open_database(tmp_path / NAME).close()
         with pytest.raises(StoreError, match="was removed or replaced"):
             await store.tidy()
+        await committed(store)
+        assert "was removed or replaced" in store.unwritable  # which the page, the metrics and the alerts tell
+        (tmp_path / "elsewhere").rename(tmp_path / NAME)
+        await store.tidy()
+        assert store.unwritable == ""
 
 
 @pytest.fixture

@@ -114,6 +114,7 @@ class SqliteStore:
         self._deliveries = deliveries
         self._filing: set[asyncio.Task[None]] = set()
         self._file: tuple[int, int] | None = None
+        self._misplaced = ""
 
     @property
     def lost(self) -> int:
@@ -122,8 +123,8 @@ class SqliteStore:
 
     @property
     def unwritable(self) -> str:
-        """Why nothing can be written now, "" if something can."""
-        return self._writer.unwritable
+        """Why nothing can be written now, or is lost with the process; "" if all is well."""
+        return self._misplaced or self._writer.unwritable
 
     @property
     def last_run(self) -> str:
@@ -280,8 +281,10 @@ class SqliteStore:
         Raises:
             StoreError: it could not be done, or the database is no longer where it was.
         """
-        if await on_disk(self._identity) != self._file:
-            raise StoreError(f"{self._path} was removed or replaced while in use: start anew, and find out what did it")
+        gone = f"{self._path} was removed or replaced while in use: start anew, and find out what did it"
+        self._misplaced = "" if await on_disk(self._identity) == self._file else gone
+        if self._misplaced:
+            raise StoreError(self._misplaced)
         jobs = await self._writer.run(self._history.grown, reads=True)
         for start in range(0, len(jobs), PRUNED_AT_ONCE):  # so few at a time that others need not wait
             await self._writer.run(partial(self._history.prune, jobs[start : start + PRUNED_AT_ONCE]))
