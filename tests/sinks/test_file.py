@@ -93,7 +93,7 @@ class TestReplace:
         assert taken.exists()  # a folder of thousands is not searched for each delivery
 
     async def test_the_folder_of_a_delivery_is_looked_at(self, tmp_path: Path) -> None:
-        """A killed process was at a delivery of yesterday, which is still owed: it leaves nothing in that day's folder."""
+        """A killed process was at a delivery of yesterday, which is still owed: nothing stays in that day's folder."""
         folders = [tmp_path / day for day in ("2026-03-01", "2026-03-02")]
         for folder in folders:
             folder.mkdir()

@@ -116,7 +116,7 @@ def _replace(target: Path, attempt: _Attempt) -> None:
     temporary = target.with_name(f".fetchd-{secrets.token_hex(8)}.tmp")
     try:
         with open(temporary, "xb", opener=partial(os.open, mode=0o666 if mode is None else 0o600)) as file:
-            with suppress(OSError):  # not each file system has locks; without, it is left to whoever looks at the folder
+            with suppress(OSError):  # not each file system has locks; there, what is left behind stays
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if mode is not None:
                 os.fchmod(file.fileno(), mode)
