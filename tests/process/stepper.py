@@ -1,9 +1,9 @@
 """``python -m tests.process.stepper FOLDER JOB KILLS``: Runs of a job, each killed at another step, then run again.
 
-A step is what leaves a mark on the disk: a call of the operating system, or a statement of SQL. A Run that is not killed
-tells how many there are; so many of them, evenly spread, are tried, each in a folder of its own below FOLDER, named by
-its number. A line for each tells what it was, which Runs were kept by then, and how the one after it ended. Each Run is
-a fork of this process: to start fetchd two times for each step would take minutes.
+A step is what leaves a mark on the disk: a call of the operating system, or a statement of SQL. A Run that is not
+killed tells how many there are; so many of them, evenly spread, are tried, each in a folder of its own below FOLDER,
+named by its number. A line for each tells what it was, which Runs were kept by then, and how the one after it ended.
+Each Run is a fork of this process: to start fetchd two times for each step would take minutes.
 """
 
 from __future__ import annotations
