@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import json
 import os
@@ -233,6 +234,25 @@ class TestAppend:
         for _ in range(2):
             await sink(tmp_path, "x", mode="append").deliver(delivery())
         assert synced == [str(tmp_path / "x"), str(tmp_path), str(tmp_path / "x")]
+
+    async def test_what_the_disk_did_not_take_is_written_again(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The lines can be read, but are on no disk: the kernel tells it once, and the next time all seems well."""
+        target = sink(tmp_path, "x", mode="append")
+        await target.deliver(delivery(id="d1"))
+        before = (tmp_path / "x").read_bytes()
+
+        def fail(_fd: int) -> None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        with monkeypatch.context() as failing:
+            failing.setattr(os, "fsync", fail)
+            with pytest.raises(SinkError, match="Input/output error"):
+                await target.deliver(delivery(id="d2"))
+        assert (tmp_path / "x").read_bytes() == before
+        await target.deliver(replace(delivery(id="d2"), attempt=2))
+        assert [json.loads(line)["delivery"] for line in (tmp_path / "x").read_text().splitlines()] == ["d1", "d2"]
 
     async def test_what_is_no_file_is_refused_at_once(self, tmp_path: Path) -> None:
         """Opening a pipe that nobody reads would hold a thread for ever."""

@@ -213,12 +213,13 @@ def _write_lines(descriptor: int, pieces: Iterable[bytes], attempt: _Attempt) ->
                 raise SinkError("given up")
             if os.write(descriptor, piece) < len(piece) and regular:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if regular:
+            os.fsync(descriptor)
     except BaseException:
+        # Nor does what could not be synced stay: the kernel says so once, then forgets it. It has to be written anew.
         if regular:
             os.ftruncate(descriptor, status.st_size)
         raise
-    if regular:
-        os.fsync(descriptor)
 
 
 def _in_pieces(lines: Iterable[bytes]) -> Iterator[bytes]:
