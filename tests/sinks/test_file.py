@@ -170,9 +170,10 @@ class TestReplace:
     async def test_a_delivery_that_was_given_up_does_not_come_after_a_newer_one(self, tmp_path: Path) -> None:
         """A disk that stalls past the deadline would put the old result over the new one when it wakes."""
         os.mkfifo(tmp_path / "slow")
-        old = delivery(tmp_path / "slow")
-        with anyio.move_on_after(0.05):
-            await sink(tmp_path, "x").deliver(old)
+        old = asyncio.create_task(sink(tmp_path, "x").deliver(delivery(tmp_path / "slow")))
+        await until(lambda: list(tmp_path.glob(".fetchd-*")))
+        old.cancel()
+        await asyncio.wait({old})
         await sink(tmp_path, "x").deliver(delivery(b"new"))
         with open(tmp_path / "slow", "wb") as writer:
             writer.write(b"old")
