@@ -53,10 +53,12 @@ class Api:
 
     def __init__(self) -> None:
         self.taken: dict[str, set[int]] = {}
-        taken, numbers = self.taken, itertools.count(1)
+        self.asked: set[int] = set()
+        taken, asked, numbers = self.taken, self.asked, itertools.count(1)
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
+                asked.add(int(self.path.partition("since=")[2] or 0))
                 number = next(numbers) * ITEMS
                 items = [{"id": number + place} for place in range(ITEMS)]
                 content = json.dumps({"items": items, "last": number, "filler": ""}).encode()
@@ -112,16 +114,25 @@ def test_killed_at_each_step(job: str, tmp_path: Path, api: Api) -> None:
     steps = [json.loads(line) for line in done.stdout.splitlines()]
     # How many there are differs by a few: what is written at one time goes into one transaction.
     assert len([step for step in steps if step["what"]]) > len(steps) // 2
+    had = {0}
     for step in steps:
         place = tmp_path / str(step["at"])
         assert step["status"] == 0, (step, (place / "said").read_text())
+        had.update(line["body"].get("id", 0) for line in lines_of(place / "state"))
         assert list(problems(place / "state", api, set(step["kept"]))) == [], step
+
+    assert api.asked <= had  # a cursor that ran ahead would ask for what follows a result that no sink has
+
+
+def lines_of(state: Path) -> list[dict[str, Any]]:
+    """Return what the file sink has written."""
+    return [json.loads(line) for line in (state / "out/log.jsonl").read_text().splitlines()]
 
 
 def problems(state: Path, api: Api, kept: set[str]) -> Iterator[str]:
     """Yield what is wrong after a Run that was killed and one that was not; ``kept`` are those kept by the first."""
     out = state / "out"
-    lines: list[dict[str, Any]] = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    lines = lines_of(state)
     with closing(sqlite3.connect(out / "rows.db")) as table:
         rows = [run for (run,) in table.execute("SELECT run FROM fetchd ORDER BY rowid")]
     runs = [line["run"] for line in lines]
