@@ -242,7 +242,7 @@ def _written(descriptor: int, attempt: _Attempt) -> int:
     delivery = attempt.delivery
     own = re.compile(rb'\n\{"delivery": %b, (?:"record": (\d+), )?' % re.escape(json.dumps(delivery.id).encode()))
     older = re.compile(
-        rb'\n\{"delivery": "[^"]*%b", (?:"record": \d+, )?"job": %b, "run": "([^"]*)"'
+        rb'\n\{"delivery": "[^"]*%b", (?:"record": \d+, )?"job": %b, "run": "([0-9a-f.]{1,64})"'
         % (re.escape(f"-{delivery.sink}".encode()), re.escape(json.dumps(delivery.job).encode()))
     )
     end = os.fstat(descriptor).st_size
