@@ -30,8 +30,8 @@ test: setup ## Run the tests
 test-systemd: setup ## Boot a real systemd in a container and try the units in it; as root (3 minutes)
 	$(BIN)/python -m tests.systemd $(if $(SUITE),--suite $(SUITE))
 
-test-crash: setup ## Kill the daemon 200 times at random instants and look for what is missing (12 minutes)
-	FETCHD_KILLS=200 $(BIN)/pytest tests/process/test_crash.py tests/process/test_walks.py
+test-crash: setup ## Kill the daemon 200 times at random instants, and a Run at each step; look for what is missing (14 minutes)
+	FETCHD_KILLS=200 $(BIN)/pytest tests/process/test_crash.py tests/process/test_walks.py tests/process/test_steps.py
 
 test-reload: setup ## Reload the daemon 500 times under load, every third time with findings (1 minute)
 	FETCHD_RELOADS=500 $(BIN)/pytest tests/process/test_reload.py -k under_load

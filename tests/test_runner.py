@@ -84,6 +84,17 @@ async def succeed(_job: Job, progress: Progress) -> Fetched:
     return fetched()
 
 
+async def test_a_run_sorts_behind_those_of_earlier_processes() -> None:
+    """Also where the clock was set back while nothing ran: sinks tell by the ids which result is the newer one."""
+
+    class Restarted(MemoryStore):
+        last_run = "ffffffffff000000000.7"
+
+    runner, _ = runner_of(FakeFetcher(succeed), store=Restarted())
+    runs = [(await one(runner, hour=hour)).run.id for hour in range(2)]
+    assert [Restarted.last_run, *runs] == sorted([Restarted.last_run, *runs])
+
+
 async def test_a_result_reaches_every_sink_in_order() -> None:
     """The happy way: fetched, committed, delivered, reported, in one canonical line."""
     first, second = FakeSink(), FakeSink()

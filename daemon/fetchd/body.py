@@ -251,12 +251,19 @@ class _SpoolFile:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / f"body-{secrets.token_hex(16)}"
+        self._made = False
         self._dropped = False
 
     def append(self, data: bytes | bytearray) -> None:
-        """Add ``data``; for threads."""
+        """Add ``data``; for threads.
+
+        Raises:
+            OSError: it cannot be written, or what was written before is gone.
+        """
         try:
-            with open(self.path, "ab", opener=_private) as file:
+            with open(self.path, "r+b" if self._made else "ab", opener=_private) as file:
+                self._made = True
+                file.seek(0, os.SEEK_END)
                 file.write(data)
         finally:
             if self._dropped:

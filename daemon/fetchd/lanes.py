@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from fetchd.run import Delivery
+from fetchd.run import Delivery, order_of
 from fetchd.store import Lane
 
 PLACES: Final = (8, 6, 4)
@@ -57,7 +57,7 @@ class OpenLane:
         An earlier process may have tried and been killed before it could say so, and so may whoever gave up what is
         replayed now.
         """
-        return bool(self.own) and self.own <= run and self.settled < run
+        return bool(self.own) and order_of(self.own) <= order_of(run) and order_of(self.settled) < order_of(run)
 
 
 class Lanes:
@@ -103,7 +103,7 @@ class Lanes:
     def settle(self, lane: OpenLane, delivery: Delivery) -> None:
         """Note that the first delivery of a lane that is held is made, or given up."""
         lane.count = max(0, lane.count - 1)
-        lane.settled = max(lane.settled, delivery.run)
+        lane.settled = max(lane.settled, delivery.run, key=order_of)
 
     def empty(self, lane: OpenLane) -> None:
         """Note that a lane that is held is owed nothing after all."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -9,9 +10,15 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 
 from fetchd.body import Body
+from fetchd.clock import Clock
 from fetchd.errors import Reason
+
+_TIME: Final = 11
+"""Digits of an id that are its time."""
+_HEX: Final = re.compile(r"[0-9a-f]{11}")
 
 
 class Outcome(StrEnum):
@@ -33,7 +40,30 @@ class Outcome(StrEnum):
 
 def new_run_id() -> str:
     """Return an id that sorts by time and is unique over machines: milliseconds, then eight random digits, in hex."""
-    return f"{time.time_ns() // 1_000_000:011x}{secrets.token_hex(4)}"
+    return _id_of(time.time_ns() // 1_000_000)
+
+
+class RunIds:
+    """Gives ids to Runs, each of which sorts behind those before it: also where the clock was set back meanwhile.
+
+    Sinks tell by them which of two results is the newer one.
+    """
+
+    def __init__(self, clock: Clock, last: str = "") -> None:
+        """Begin behind ``last``, the id of a Run of an earlier process."""
+        self._clock = clock
+        self._last = int(last[:_TIME], 16) if _HEX.fullmatch(last[:_TIME]) else 0
+
+    def next(self) -> str:
+        """Return the next id."""
+        self._last = max(int(self._clock.now().timestamp() * 1000), self._last + 1)
+        return _id_of(self._last)
+
+
+def order_of(run: str) -> tuple[str, int]:
+    """Return what sorts results by time: the id of their Run, then, for those of its further pages, their number."""
+    id, _, page = run.partition(".")
+    return id, int(page) if page.isdecimal() else 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,3 +212,7 @@ class Progress:
     def how_far(self) -> dict[str, str | int]:
         """Return what is shown of it while it lasts."""
         return {"phase": self.phase, "attempts": self.attempts, "pages": self.pages, "bytes": self.bytes}
+
+
+def _id_of(milliseconds: int) -> str:
+    return f"{milliseconds:0{_TIME}x}{secrets.token_hex(4)}"

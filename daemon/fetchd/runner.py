@@ -18,7 +18,7 @@ from fetchd.job import Job
 from fetchd.live import GIVE_UP_AFTER, Live, LiveRuns, Turn, stack_of
 from fetchd.novelty import Novelty, is_new
 from fetchd.places import Places
-from fetchd.run import Fetched, Outcome, Progress, Report, Run, new_run_id
+from fetchd.run import Fetched, Outcome, Progress, Report, Run, RunIds
 from fetchd.slots import Slots, is_full, refusal
 from fetchd.store import Memory, Store
 from fetchd.watch import Unwatched, Watcher
@@ -98,6 +98,7 @@ class Runner:
         self._store = store
         self._clock = clock
         self._watcher = watcher or Unwatched()
+        self._ids = RunIds(clock, store.last_run)
         self._places = Places(max_concurrent)
         self._slots = Slots(store, clock, self._watcher)
         self._live = LiveRuns(clock, self._give_up)
@@ -134,7 +135,7 @@ class Runner:
             return None
         task = asyncio.current_task()
         assert task is not None
-        live = Live(Run(new_run_id(), job.name, slot), job, task, by_hand=by_hand)
+        live = Live(Run(self._ids.next(), job.name, slot), job, task, by_hand=by_hand)
         self._live.add(live)
         try:
             ending = await self._act(live)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import json
 import os
@@ -10,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import anyio
@@ -22,7 +24,7 @@ from fetchd.body import Body
 from fetchd.errors import SinkError
 from fetchd.run import Delivery
 from fetchd.sinks.content import json_of, text_of
-from fetchd.sinks.file import LEFT_AFTER, PIECE, FileSink
+from fetchd.sinks.file import PIECE, FileSink
 from tests.processes import descriptors, until
 from tests.sinks.made import delivery, options, records, resources
 
@@ -74,19 +76,47 @@ class TestReplace:
     """The newest result under one name."""
 
     async def test_what_a_killed_process_has_left_is_removed(self, tmp_path: Path) -> None:
-        """Each kill may leave a whole result behind; what is young may still be written, what is not ours stays."""
-        names = [f".fetchd-{digit * 16}.tmp" for digit in "ab"] + [".fetchd-mine.tmp"]
-        old, young, foreign = (tmp_path / name for name in names)
-        for path in (old, young, foreign):
+        """Each kill may leave a whole result behind; what is written at the moment, or is not ours, stays."""
+        left, young, taken, foreign = (
+            tmp_path / name for name in [f".fetchd-{digit * 16}.tmp" for digit in "abc"] + [".fetchd-mine.tmp"]
+        )
+        for path in (left, taken, foreign):
             path.touch()
-        for path in (old, foreign):
-            os.utime(path, (0, time.time() - LEFT_AFTER - 60))
+            os.utime(path, (0, time.time() - 1))
         target = sink(tmp_path, "rates.json")
-        await target.deliver(delivery(b"new"))
-        assert {path.name for path in tmp_path.iterdir()} == {"rates.json", young.name, foreign.name}
-        os.utime(young, (0, 0))
+        young.touch()
+        os.utime(young, (0, time.time()))
+        with taken.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            await target.deliver(delivery(b"new"))
+        assert {path.name for path in tmp_path.iterdir()} == {"rates.json", young.name, taken.name, foreign.name}
         await target.deliver(delivery(b"newer"))
-        assert young.exists()  # a folder of thousands is not searched for each delivery
+        assert taken.exists()  # a folder of thousands is not searched for each delivery
+
+    async def test_the_folder_of_a_delivery_is_looked_at(self, tmp_path: Path) -> None:
+        """A killed process was at a delivery of yesterday, which is still owed: nothing stays in that day's folder."""
+        folders = [tmp_path / day for day in ("2026-03-01", "2026-03-02")]
+        for folder in folders:
+            folder.mkdir()
+            (folder / f".fetchd-{'a' * 16}.tmp").touch()
+            os.utime(folder / f".fetchd-{'a' * 16}.tmp", (0, time.time() - 1))
+        target, given = sink(tmp_path, "{date}/x"), delivery()
+        for later in (0, 1):
+            await target.deliver(replace(given, slot=given.slot + timedelta(days=later)))
+        assert [[path.name for path in folder.iterdir()] for folder in folders] == [["x"], ["x"]]
+
+    async def test_what_is_written_is_locked(self, tmp_path: Path) -> None:
+        """Another daemon that begins meanwhile must not take it for something left behind."""
+        os.mkfifo(tmp_path / "slow")
+        writing = asyncio.create_task(sink(tmp_path, "x").deliver(delivery(tmp_path / "slow")))
+        await until(lambda: list(tmp_path.glob(".fetchd-*")))
+        with open(tmp_path / "slow", "wb") as writer:
+            writer.write(b"new")
+            (path,) = tmp_path.glob(".fetchd-*")
+            with path.open("rb") as file, pytest.raises(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        await writing
+        assert (tmp_path / "x").read_bytes() == b"new"
 
     async def test_leftovers_that_cannot_be_removed_stop_nothing(self, tmp_path: Path) -> None:
         """The result counts."""
@@ -140,9 +170,10 @@ class TestReplace:
     async def test_a_delivery_that_was_given_up_does_not_come_after_a_newer_one(self, tmp_path: Path) -> None:
         """A disk that stalls past the deadline would put the old result over the new one when it wakes."""
         os.mkfifo(tmp_path / "slow")
-        old = delivery(tmp_path / "slow")
-        with anyio.move_on_after(0.05):
-            await sink(tmp_path, "x").deliver(old)
+        old = asyncio.create_task(sink(tmp_path, "x").deliver(delivery(tmp_path / "slow")))
+        await until(lambda: list(tmp_path.glob(".fetchd-*")))
+        old.cancel()
+        await asyncio.wait({old})
         await sink(tmp_path, "x").deliver(delivery(b"new"))
         with open(tmp_path / "slow", "wb") as writer:
             writer.write(b"old")
@@ -194,6 +225,35 @@ class TestAppend:
             await sink(tmp_path, "x", mode="append", permissions="600").deliver(delivery())
             assert (tmp_path / "x").stat().st_mode & 0o777 == 0o600
             (tmp_path / "x").chmod(0o644)
+
+    async def test_a_new_file_is_in_its_folder_on_the_disk(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Content without a name would be lost with the power."""
+        synced: list[str] = []
+        monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
+        for _ in range(2):
+            await sink(tmp_path, "x", mode="append").deliver(delivery())
+        assert synced == [str(tmp_path / "x"), str(tmp_path), str(tmp_path / "x")]
+
+    async def test_what_the_disk_did_not_take_is_written_again(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The lines can be read, but are on no disk: the kernel tells it once, and the next time all seems well."""
+        target = sink(tmp_path, "x", mode="append")
+        await target.deliver(delivery(id="d1"))
+        before = (tmp_path / "x").read_bytes()
+
+        def fail(_fd: int) -> None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        with monkeypatch.context() as failing:
+            failing.setattr(os, "fsync", fail)
+            with pytest.raises(SinkError, match="Input/output error"):
+                await target.deliver(delivery(id="d2"))
+        assert (tmp_path / "x").read_bytes() == before
+        await target.deliver(replace(delivery(id="d2"), attempt=2))
+        assert [json.loads(line)["delivery"] for line in (tmp_path / "x").read_text().splitlines()] == ["d1", "d2"]
 
     async def test_what_is_no_file_is_refused_at_once(self, tmp_path: Path) -> None:
         """Opening a pipe that nobody reads would hold a thread for ever."""
@@ -404,6 +464,19 @@ class TestAgain:
         for line in (self.lane(2, attempt=1), filler, self.lane(1, attempt=1, sink="archive"), filler, self.lane(2)):
             await target.deliver(line)
         assert self.written(tmp_path).count("00002-file") == 1
+
+    async def test_a_further_page_is_no_older_one(self, tmp_path: Path) -> None:
+        """The tenth page of a Run is not before its second: state restored from a backup delivers all of them again."""
+        target = sink(tmp_path, "log", mode="append")
+        lines = [
+            replace(self.lane(1, b'"%b"' % (b"y" * PIECE)), run=f"00001.{page}", id=f"00001.{page}-file")
+            for page in range(2, 12)
+        ]
+        for line in lines:
+            await target.deliver(replace(line, attempt=1))
+        for line in lines:
+            await target.deliver(line)
+        assert self.written(tmp_path) == [line.id for line in lines]
 
     async def test_an_older_line_of_the_lane_ends_the_search(self, tmp_path: Path) -> None:
         """A file of years is not read for each delivery.

@@ -193,6 +193,13 @@ async def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
                 pytest.fail("it opened")
 
 
+def test_the_message_names_what_is_in_the_way(path: Path) -> None:
+    """A file where the folder of the bodies should be is no fault of the database."""
+    (path.parent / BODIES).write_bytes(b"")
+    with pytest.raises(StateError, match=rf"cannot write {path.parent / BODIES}: File exists"):
+        open_database(path)
+
+
 def test_what_cannot_be_set_aside_is_said(tmp_path: Path) -> None:
     """The remedy for damage must not fail without a word."""
     disk = tmp_path / "disk"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -61,6 +62,40 @@ async def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
         assert await owed.delivery.fetched.body.read() == LARGE
         assert await store.history("rates", 5) == [a_report(a_run(2))]
     assert letters.skipped(tmp_path, "rates") == {Reason.OVERLAP: 2}
+
+
+async def test_the_newest_run_is_known_after_a_restart(tmp_path: Path) -> None:
+    """Whether it is owed yet, or only in the history: the next one must sort behind it."""
+    async with open_sqlite_store(tmp_path) as store:
+        assert store.last_run == ""
+        await committed(store, 3)
+        store.finish(a_report(a_run(2)))
+    async with open_sqlite_store(tmp_path) as store:
+        assert store.last_run == a_run(3).id
+        for number in (5, 4):
+            store.finish(a_report(a_run(number)))
+    async with open_sqlite_store(tmp_path) as store:
+        assert store.last_run == a_run(5).id
+
+
+async def test_what_is_needed_is_on_the_disk_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A power failure may take the last transactions, but not a refresh token whose predecessor is void."""
+    synced, fsync = [], os.fsync
+
+    def noted(fd: int) -> None:
+        synced.append((Path(os.readlink(f"/proc/self/fd/{fd}")).name, rows(tmp_path, "SELECT value FROM notes")))
+        fsync(fd)
+
+    async with open_sqlite_store(tmp_path) as store:
+        await settled(store)
+        monkeypatch.setattr(os, "fsync", noted)
+        store.note("holds/a", "1", needed=False)
+        await settled(store)
+        assert synced == []
+        store.note("oauth/a", "new")
+        store.note("oauth/b", "new")
+        await settled(store)
+        assert synced[-1] == (f"{NAME}-wal", [("1",), ("new",), ("new",)])
 
 
 async def test_a_small_body_is_not_copied(tmp_path: Path) -> None:
@@ -231,6 +266,11 @@ async def test_a_database_that_is_replaced_is_said(tmp_path: Path) -> None:
         open_database(tmp_path / NAME).close()
         with pytest.raises(StoreError, match="was removed or replaced"):
             await store.tidy()
+        await committed(store)
+        assert "was removed or replaced" in store.unwritable  # which the page, the metrics and the alerts tell
+        (tmp_path / "elsewhere").rename(tmp_path / NAME)
+        await store.tidy()
+        assert store.unwritable == ""
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import shutil
 import stat
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC
 from functools import partial
 from itertools import islice
@@ -25,7 +25,7 @@ from pydantic import AfterValidator, Field
 from fetchd.body import on_disk
 from fetchd.errors import SinkError
 from fetchd.job import SinkOptions
-from fetchd.run import Delivery
+from fetchd.run import Delivery, order_of
 from fetchd.sinks import Resources
 from fetchd.sinks.content import is_records, json_of, records_of
 from fetchd.sinks.paths import fill, locate, path_with
@@ -33,9 +33,6 @@ from fetchd.sinks.paths import fill, locate, path_with
 log = structlog.get_logger()
 
 PIECE: Final = 2**20
-
-LEFT_AFTER: Final = 3600.0
-"""Seconds without a change after which nobody can still be writing a temporary file: a process was killed over it."""
 
 LOCK_WAIT: Final = 2.0
 """Seconds to wait for another writer of the same file."""
@@ -70,7 +67,8 @@ class FileSink:
         self._write = _append if options.mode == "append" else _replace
         self._mode = int(options.permissions, 8) if options.permissions else None
         self._lock_wait = lock_wait
-        self._tidied = False
+        self._since = time.time()
+        self._tidied: Path | None = None
 
     async def deliver(self, delivery: Delivery) -> None:
         """Write the result; it is on the disk when this returns.
@@ -96,9 +94,9 @@ class FileSink:
 
     def _carry_out(self, path: str, attempt: _Attempt) -> None:
         target = locate(self._out, path)
-        if not self._tidied:
-            self._tidied = True  # beforehand: a folder that takes long must not cost each delivery its deadline
-            _tidy(target.parent)
+        if self._tidied != target.parent:
+            self._tidied = target.parent  # beforehand: one that takes long must not cost each delivery its deadline
+            _tidy(target.parent, self._since)
         self._write(target, attempt)
 
 
@@ -118,6 +116,8 @@ def _replace(target: Path, attempt: _Attempt) -> None:
     temporary = target.with_name(f".fetchd-{secrets.token_hex(8)}.tmp")
     try:
         with open(temporary, "xb", opener=partial(os.open, mode=0o666 if mode is None else 0o600)) as file:
+            with suppress(OSError):  # not each file system has locks; there, what is left behind stays
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if mode is not None:
                 os.fchmod(file.fileno(), mode)
             with attempt.delivery.fetched.body.open() as body:
@@ -131,23 +131,30 @@ def _replace(target: Path, attempt: _Attempt) -> None:
     _sync_folder(target.parent)
 
 
-def _tidy(folder: Path) -> None:
-    """Remove what killed processes have left in ``folder``; whatever goes wrong, the delivery is worth more."""
+def _tidy(folder: Path, since: float) -> None:
+    """Remove what killed processes have left in ``folder``; whatever goes wrong, the delivery is worth more.
+
+    What was begun ``since`` then is this process's own. Of what is older, others hold a lock while they write it.
+    """
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if _TEMPORARY.fullmatch(entry.name) and _is_left(entry):
+                if _TEMPORARY.fullmatch(entry.name) and _is_left(entry, since):
                     Path(entry).unlink(missing_ok=True)
     except OSError as error:
         log.warning("temporary_files_left", folder=str(folder), error=error.strerror)
 
 
-def _is_left(entry: os.DirEntry[str]) -> bool:
+def _is_left(entry: os.DirEntry[str], since: float) -> bool:
     try:
         status = entry.stat(follow_symlinks=False)
-    except FileNotFoundError:  # its writer has just finished
+        if not stat.S_ISREG(status.st_mode) or status.st_mtime >= since:
+            return False
+        with open(entry, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, FileNotFoundError):  # its writer is at it, or has just finished
         return False
-    return stat.S_ISREG(status.st_mode) and time.time() - status.st_mtime > LEFT_AFTER
+    return True
 
 
 def _append(target: Path, attempt: _Attempt) -> None:
@@ -169,6 +176,8 @@ def _append(target: Path, attempt: _Attempt) -> None:
             os.fchmod(descriptor, attempt.mode)
         with _locked(descriptor, target, attempt):
             _write_lines(descriptor, _in_pieces(_missing(descriptor, lines, attempt) if regular else lines), attempt)
+        if regular and not status.st_size:
+            _sync_folder(target.parent)
     finally:
         os.close(descriptor)
 
@@ -204,12 +213,13 @@ def _write_lines(descriptor: int, pieces: Iterable[bytes], attempt: _Attempt) ->
                 raise SinkError("given up")
             if os.write(descriptor, piece) < len(piece) and regular:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if regular:
+            os.fsync(descriptor)
     except BaseException:
+        # Nor does what could not be synced stay: the kernel says so once, then forgets it. It has to be written anew.
         if regular:
             os.ftruncate(descriptor, status.st_size)
         raise
-    if regular:
-        os.fsync(descriptor)
 
 
 def _in_pieces(lines: Iterable[bytes]) -> Iterator[bytes]:
@@ -232,7 +242,7 @@ def _written(descriptor: int, attempt: _Attempt) -> int:
     delivery = attempt.delivery
     own = re.compile(rb'\n\{"delivery": %b, (?:"record": (\d+), )?' % re.escape(json.dumps(delivery.id).encode()))
     older = re.compile(
-        rb'\n\{"delivery": "[^"]*%b", (?:"record": \d+, )?"job": %b, "run": "([^"]*)"'
+        rb'\n\{"delivery": "[^"]*%b", (?:"record": \d+, )?"job": %b, "run": "([0-9a-f.]{1,64})"'
         % (re.escape(f"-{delivery.sink}".encode()), re.escape(json.dumps(delivery.job).encode()))
     )
     end = os.fstat(descriptor).st_size
@@ -246,7 +256,7 @@ def _written(descriptor: int, attempt: _Attempt) -> int:
         for found in reversed(list(own.finditer(piece))):
             if _is_whole(descriptor, start + found.start()):
                 return int(found[1] or 1)
-        if any(found[1] < delivery.run.encode() for found in older.finditer(piece)):
+        if any(order_of(found[1].decode()) < order_of(delivery.run) for found in older.finditer(piece)):
             return 0
         end = start
     return 0

@@ -89,6 +89,10 @@ class Store(Protocol):
         StoreError: it could not be written or read, by any of the coroutines; what was to be kept is not.
     """
 
+    @property
+    def last_run(self) -> str:
+        """The newest Run of earlier processes that is known of, "" if none is."""
+
     def recall(self, job: str) -> Memory:
         """Return what is remembered of ``job``; never waits. Its deliveries are counted as far as they are written."""
 

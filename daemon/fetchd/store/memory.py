@@ -34,6 +34,11 @@ class MemoryStore:
         self.owed: dict[str, Owed] = {}
         self.dead: dict[str, Owed] = {}
 
+    @property
+    def last_run(self) -> str:
+        """No earlier process has left anything here."""
+        return ""
+
     def recall(self, job: str) -> Memory:
         """Return what is remembered of ``job``."""
         return self._memories.get(job, NOTHING)

@@ -13,6 +13,11 @@ from fetchd.store.writer import Transaction
 _JOBS: Final = """
 SELECT job, validators, sha256, last_slot, last_success, carried, failures, failing_since, paused FROM jobs
 """
+_LAST_RUN: Final = """
+SELECT max(coalesce((SELECT max(run) FROM results), ''),
+  coalesce((SELECT max(run) FROM (SELECT run FROM runs ORDER BY id DESC LIMIT 1000)), ''))
+"""
+"""Reports come in the order in which Runs end, which is nearly that in which they began."""
 
 
 class Remembered:
@@ -23,6 +28,7 @@ class Remembered:
 
     def __init__(self) -> None:
         self._memories: dict[str, Memory] = {}
+        self.last_run = ""
 
     def of(self, job: str) -> Memory:
         """Return what is known of ``job``."""
@@ -37,15 +43,17 @@ class Remembered:
         owed, owed_bytes, dead = counts
         self._memories[job] = self.of(job)._replace(owed=owed, owed_bytes=owed_bytes, dead=dead)
 
-    def load(self, memories: Mapping[str, Memory]) -> None:
+    def load(self, memories: Mapping[str, Memory], last_run: str) -> None:
         """Know what was read, beside the counts, which may have come before it."""
+        self.last_run = last_run
         for job, memory in memories.items():
             known = self.of(job)
             self.keep(job, memory._replace(owed=known.owed, owed_bytes=known.owed_bytes, dead=known.dead))
 
 
-def load(transaction: Transaction) -> tuple[dict[str, Memory], set[str]]:
-    """Return what is known of each job but the counts of its deliveries, and the Runs whose bodies are in files."""
+def load(transaction: Transaction) -> tuple[dict[str, Memory], set[str], str]:
+    """Return what is known of each job but the counts of its deliveries, the Runs whose bodies are in files, and the
+    newest Run."""
     jobs = {
         job: Memory(
             validators=validators_of(validators),
@@ -62,4 +70,5 @@ def load(transaction: Transaction) -> tuple[dict[str, Memory], set[str]]:
         )
     }
     filed = transaction.connection.execute("SELECT run FROM results WHERE filed")
-    return jobs, {run for (run,) in filed}
+    (last_run,) = transaction.connection.execute(_LAST_RUN).fetchone()
+    return jobs, {run for (run,) in filed}, last_run

@@ -236,7 +236,7 @@ def _make(path: Path) -> None:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     except OSError as error:
         raise StateError(
-            f"cannot write {path}: {error.strerror}; "
+            f"cannot write {error.filename or path}: {error.strerror}; "
             f"daemon.state_dir must name a folder that the user with id {os.geteuid()} can write"
         ) from None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -114,6 +114,7 @@ class SqliteStore:
         self._deliveries = deliveries
         self._filing: set[asyncio.Task[None]] = set()
         self._file: tuple[int, int] | None = None
+        self._misplaced = ""
 
     @property
     def lost(self) -> int:
@@ -122,8 +123,13 @@ class SqliteStore:
 
     @property
     def unwritable(self) -> str:
-        """Why nothing can be written now, "" if something can."""
-        return self._writer.unwritable
+        """Why nothing can be written now, or is lost with the process; "" if all is well."""
+        return self._misplaced or self._writer.unwritable
+
+    @property
+    def last_run(self) -> str:
+        """The newest Run of earlier processes that is known of, "" if none is."""
+        return self._remembered.last_run
 
     async def load(self) -> None:
         """Read what is answered from memory, and compare the folder of bodies with the rows; once, before all else.
@@ -131,8 +137,8 @@ class SqliteStore:
         Raises:
             StoreError: it cannot be read.
         """
-        known, filed = await self._writer.run(load, reads=True)
-        self._remembered.load(known)
+        known, filed, last_run = await self._writer.run(load, reads=True)
+        self._remembered.load(known, last_run)
         try:
             await on_disk(lambda: self._bodies.sweep(filed))
             self._file = await on_disk(self._identity)
@@ -222,7 +228,7 @@ class SqliteStore:
     def pause(self, job: str, paused: bool) -> None:
         """Note whether ``job`` is paused."""
         self._remembered.keep(job, self.recall(job)._replace(paused=paused))
-        self._writer.keep(lambda transaction: _execute(_PAUSE, (job, paused), transaction))
+        self._writer.keep(lambda transaction: _execute(_PAUSE, (job, paused), transaction), urgent=True)
 
     def forgive(self, job: str) -> None:
         """Forget how often ``job`` has failed in a row."""
@@ -231,10 +237,21 @@ class SqliteStore:
             self._note_failures(job)
 
     def note(self, name: str, value: str | None, *, needed: bool = True) -> None:
-        """Keep ``value`` under ``name`` over restarts; None forgets it."""
+        """Keep ``value`` under ``name`` over restarts; None forgets it.
+
+        What is ``needed`` is brought to the disk at once: there may be nobody who knows it beside us.
+        """
         sql, row = (_FORGET, (name,)) if value is None else (_NOTE, (name, value))
-        put = self._writer.keep if needed else self._writer.offer
-        put(lambda transaction: _execute(sql, row, transaction))
+        if not needed:
+            self._writer.offer(lambda transaction: _execute(sql, row, transaction))
+            return
+
+        def act(transaction: Transaction) -> None:
+            _execute(sql, row, transaction)
+            if self._settle not in transaction.slow:
+                transaction.slow.append(self._settle)
+
+        self._writer.keep(act, urgent=True)
 
     async def notes(self, prefix: str) -> Mapping[str, str]:
         """Return what was noted under the names that begin with ``prefix``."""
@@ -264,8 +281,10 @@ class SqliteStore:
         Raises:
             StoreError: it could not be done, or the database is no longer where it was.
         """
-        if await on_disk(self._identity) != self._file:
-            raise StoreError(f"{self._path} was removed or replaced while in use: start anew, and find out what did it")
+        gone = f"{self._path} was removed or replaced while in use: start anew, and find out what did it"
+        self._misplaced = "" if await on_disk(self._identity) == self._file else gone
+        if self._misplaced:
+            raise StoreError(self._misplaced)
         jobs = await self._writer.run(self._history.grown, reads=True)
         for start in range(0, len(jobs), PRUNED_AT_ONCE):  # so few at a time that others need not wait
             await self._writer.run(partial(self._history.prune, jobs[start : start + PRUNED_AT_ONCE]))
@@ -324,6 +343,10 @@ class SqliteStore:
         known = self.recall(job)
         failures, since = known.failures, known.failing_since.isoformat() if known.failing_since else None
         self._writer.offer(lambda transaction: History.failing(job, failures, since, transaction))
+
+    def _settle(self) -> None:
+        with suppress(OSError):  # a disk that fails is said, and tried again, where it is written to
+            settle(self._path)
 
     def _identity(self) -> tuple[int, int] | None:
         try:

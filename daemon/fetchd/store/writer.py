@@ -127,12 +127,12 @@ class Writer:
         order = self._answered(_Kind.ALONE, lambda transaction: act(transaction.connection), 0)
         return await order  # type: ignore[no-any-return]
 
-    def keep(self, act: Act[None]) -> None:
-        """Do ``act`` soon, or whenever that becomes possible."""
+    def keep(self, act: Act[None], *, urgent: bool = False) -> None:
+        """Do ``act`` soon, or whenever that becomes possible; ``urgent``: without waiting for others to come along."""
         if self._closing:
             self._health.lost += 1
         else:
-            self._put(_Order(_Kind.KEPT, act, 0), urgent=False)
+            self._put(_Order(_Kind.KEPT, act, 0), urgent=urgent)
 
     def offer(self, act: Act[None]) -> None:
         """Do ``act`` soon if that is possible."""
