@@ -55,7 +55,7 @@ class Fetcher:
         self._spool = spool
         self._pace = pace = pace or Pace()
         self._hosts = hosts or Hosts({}, pace.clock)
-        self._authority = Authority(self._client, vault, monotonic=pace.clock.monotonic)
+        self._authority = Authority(self._client, pace.clock, vault)
         self._templates: dict[str, Template] = {}
         self._urls: dict[str, tuple[Job, httpx.URL]] = {}
         self._turns: dict[str, Turn] = {}

@@ -76,8 +76,11 @@ def retry_after(response: httpx.Response, now: datetime) -> float | None:
 
     What is neither seconds nor a date says nothing; a time that is past says 0. Of several the longest holds.
     """
-    if response.status_code not in NAMES_A_TIME:
-        return None
+    return wait_named(response, now) if response.status_code in NAMES_A_TIME else None
+
+
+def wait_named(response: httpx.Response, now: datetime) -> float | None:
+    """Return the seconds that the headers Retry-After of ``response`` name, whatever its status; None without any."""
     waits = (_wait_in(text, response, now) for text in response.headers.get_list("retry-after"))
     return max((wait for wait in waits if wait is not None), default=None)
 
