@@ -106,7 +106,7 @@ def _check_online(config: Config) -> int:
 def once(job: str, dry_run: bool, given: Path | None) -> int:
     """Run JOB once, now, with its deliveries.
 
-    Exit status: 0 it succeeded, or there was nothing new; 1 it failed.
+    Exit status: 0 it succeeded, or there was nothing new; 1 it failed, or was skipped.
     """
     import asyncio
 

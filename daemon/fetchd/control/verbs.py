@@ -112,7 +112,7 @@ class Verbs:
             if name in self._inside.runner.stuck:
                 raise AskedError(f"{name}: its run ignores that it was cancelled; only a restart of the daemon ends it")
             if self._inside.runner.progress(name) is None:
-                raise AskedError(f"{name}: skipped: as many deliveries are owed, or dead, as its backlog may hold")
+                raise AskedError(f"{name}: it was not run: another process has taken its slot")
             if not request.get("wait", True):
                 raise AskedError(f"{name}: a run of it is under way")
             if not said:

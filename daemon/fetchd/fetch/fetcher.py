@@ -71,6 +71,12 @@ class Fetcher:
             return Reason.FRESH, left
         return None
 
+    def refusal(self, job: Job) -> str:
+        """Return why a Run of ``job`` that began now could send nothing before its deadline; "" if it could."""
+        if job.url is None or self._hosts.left(name := self._name(job)) < job.deadline:
+            return ""
+        return str(self._hosts.refusal(name))
+
     def held_until(self, job: Job) -> datetime | None:
         """Return when the host of ``job`` wants to be asked again, as it has said; None if it may be asked."""
         if job.url is None or not self._hosts.remembered:
