@@ -225,6 +225,7 @@ async def _open_page(stack: AsyncExitStack, launch: Launch, parts: Parts) -> Non
         parts.watching.metrics,
         Readings(
             recall=store.recall,
+            failures=board.failures,
             overdue=overdue,
             pending=engine.outbox.owed,
             in_flight=lambda: engine.runner.in_flight,

@@ -128,6 +128,11 @@ class Board(Unwatched):
         """Return what is known of ``job``; None if there is no such job."""
         return self._jobs.get(job)
 
+    def failures(self, job: str) -> int:
+        """Return how many Runs of ``job`` in a row did not do what they should; a reload forgives none of them."""
+        standing = self._jobs.get(job)
+        return standing.failures if standing else 0
+
     def memory(self, job: str) -> Memory:
         """Return what the store remembers of ``job``."""
         return self._sources.recall(job)
