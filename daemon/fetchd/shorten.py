@@ -1,6 +1,13 @@
-"""Texts for people: cut short without leaving half a secret behind, and how many there are of something."""
+"""Texts for people: cut short without leaving half a secret behind, counted, and in an order that they expect."""
 
 from __future__ import annotations
+
+import re
+from typing import Final
+
+_NUMBER: Final = re.compile("[0-9]+")
+LONGEST_NAME: Final = 64
+"""Characters of the name of a job."""
 
 
 def shortened(text: str, longest: int, *, end: bool = False) -> str:
@@ -20,3 +27,11 @@ def shortened(text: str, longest: int, *, end: bool = False) -> str:
 def count_of(number: int, noun: str) -> str:
     """Return how many there are, in words: "1 job", "2 jobs"."""
     return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def by_number(name: str) -> str:
+    """Return what to sort the ``name`` of a job by, so that its numbers count as such: "job-2" comes before "job-10".
+
+    The page's script does the same.
+    """
+    return f"{_NUMBER.sub(lambda digits: digits[0].zfill(LONGEST_NAME), name)} {name}"

@@ -20,6 +20,7 @@ from fetchd.errors import Reason
 from fetchd.job import Job
 from fetchd.overdue import NEVER, Overdue
 from fetchd.run import Delivery, Report, Run
+from fetchd.shorten import by_number
 from fetchd.store import Memory
 from fetchd.watch import Result, Unwatched
 
@@ -262,7 +263,7 @@ class Board(Unwatched):
             known.restart(name, now)
         self._jobs = {name: self._defined(name, job) for name, job in jobs.items()}
         self._kept.clear()
-        self._names = sorted(jobs)
+        self._names = sorted(jobs, key=by_number)
         self._running &= jobs.keys()
 
     def _defined(self, name: str, job: Job) -> Standing:
