@@ -263,4 +263,4 @@ def test_where_there_is_no_daemon(tmp_path: Path) -> None:
     for verb in (["status"], ["status", "-q"], ["status", "--json"], ["trigger", "a"], ["pause", "a"], ["reload"]):
         done = CliRunner().invoke(main, [*verb, "--state-dir", str(tmp_path)])
         assert (done.exit_code, done.stdout) == (69, "")
-        assert done.stderr == f"no fetchd runs with the state directory {tmp_path}\n"
+        assert done.stderr == f"no fetchd runs with the state directory {tmp_path}; name another one's by --state-dir\n"
