@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, aclosing, contextmanager
@@ -24,6 +23,7 @@ from fetchd.parts import say_unverified
 from fetchd.run import Delivery, Outcome, Progress, Report, Run
 from fetchd.runner import Runner
 from fetchd.secret import Redactor
+from fetchd.shorten import meant
 from fetchd.store import Store
 from fetchd.store.memory import MemoryStore
 from fetchd.targets import Sinks, Target
@@ -149,9 +149,8 @@ async def _stuck(store: Store, job: Job, slot: datetime) -> Report:
 def _job(config: Config, name: str) -> Job:
     if name in config.jobs:
         return config.jobs[name]
-    near = difflib.get_close_matches(name, config.jobs, n=1)
-    hint = f'did you mean "{near[0]}"?' if near else f"the jobs are {', '.join(list(config.jobs)[:20])}"
-    raise ConfigError([Finding(str(config.path), None, f"jobs.{name}", f"there is no such job; {hint}")])
+    message = f"there is no such job; {meant(name, config.jobs)}"
+    raise ConfigError([Finding(str(config.path), None, f"jobs.{name}", message)])
 
 
 def _tell(report: Report, show: Show) -> None:

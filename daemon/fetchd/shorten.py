@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Final
 
+LISTED: Final = 20
+"""Names that are told at once."""
 _NUMBER: Final = re.compile("[0-9]+")
 LONGEST_NAME: Final = 64
 """Characters of the name of a job."""
@@ -27,6 +30,17 @@ def shortened(text: str, longest: int, *, end: bool = False) -> str:
 def count_of(number: int, noun: str) -> str:
     """Return how many there are, in words: "1 job", "2 jobs"."""
     return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def meant(word: str, names: Iterable[str]) -> str:
+    """Return which of ``names``, those of jobs, may have been meant by ``word``; else the first of them."""
+    from difflib import get_close_matches  # by those who have mistyped alone
+
+    known = sorted(names, key=by_number)
+    if near := get_close_matches(word, known, n=1):
+        return f'did you mean "{near[0]}"?'
+    more = f" and {len(known) - LISTED} more" if len(known) > LISTED else ""
+    return f"the jobs are {', '.join(known[:LISTED])}{more}" if known else "there is none"
 
 
 def by_number(name: str) -> str:

@@ -135,6 +135,16 @@ def _written(path: Path, environment: Mapping[str, str]) -> Path | None:
     return Path(home) / written[2:] if written.startswith("~/") and home else folder / written
 
 
+def job_names(path: Path) -> list[str] | None:
+    """Return the jobs of the configuration file at ``path``, which is not judged; None if it cannot be looked into."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+        jobs = tomllib.loads(text.replace("\r\n", "\n")).get("jobs")
+    except (OSError, ValueError, RecursionError):
+        return None
+    return list(jobs) if isinstance(jobs, dict) else []
+
+
 def _daemon_table(text: str) -> dict[str, Any]:
     """Return the table [daemon], also of a file that is not TOML elsewhere."""
     text = text.replace("\r\n", "\n")

@@ -6,7 +6,7 @@ import linecache
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -99,6 +99,13 @@ def state_folder(given: Path | None, state_dir: Path | None) -> Path:
     from fetchd import whereabouts
 
     return whereabouts.running_state_dir(whereabouts.find(given, environment=os.environ), environment=os.environ)
+
+
+def say_missing(lines: Sequence[str]) -> int:
+    """Say what is not there of what was named, and return the exit status."""
+    for line in lines:
+        click.echo(line, err=True)
+    return EXIT_FAILED if lines else 0
 
 
 @contextmanager

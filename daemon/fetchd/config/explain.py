@@ -9,7 +9,6 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from fetchd.config.document import Document, read
-from fetchd.config.findings import suggestion
 from fetchd.config.lines import KeyPath
 from fetchd.config.load import build, defaults_of
 from fetchd.config.written import key_text, toml_value
@@ -17,6 +16,7 @@ from fetchd.errors import ConfigError, Finding
 from fetchd.fetch.auth import OAuth2Auth
 from fetchd.job import ENVIRONMENT, Job, Policy, public_url
 from fetchd.secret import INLINE, MASK, Secret
+from fetchd.shorten import meant
 
 _OF_A_URL: Final = ("method", "params", "expect")
 
@@ -47,8 +47,8 @@ def explain(path: Path, name: str, *, environment: Mapping[str, str]) -> Explain
     document = read(path)
     job = build(document, environment=environment, functions=False).jobs.get(name)
     if job is None:
-        jobs = document.data["jobs"]
-        raise ConfigError([Finding(str(path), None, f"jobs.{name}", f"there is no such job; {suggestion(name, jobs)}")])
+        message = f"there is no such job; {meant(name, document.data['jobs'])}"
+        raise ConfigError([Finding(str(path), None, f"jobs.{name}", message)])
     origins = _Origins(document, job, defaults_of(document, environment=environment))
     rows = [Row(key_text(place), _written(value), origins.of(place)) for place, value in _leaves(_shown(job))]
     return Explained(job, rows)

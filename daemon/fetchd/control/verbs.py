@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import difflib
 from collections.abc import Callable, Container, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,6 +23,7 @@ from fetchd.reload.reloader import Reloader
 from fetchd.roster import Roster, Runs
 from fetchd.run import Progress, Report
 from fetchd.runner import Runner
+from fetchd.shorten import meant
 from fetchd.store import Store
 from fetchd.told import lines_of
 
@@ -227,9 +227,8 @@ class Verbs:
             raise AskedError("name a job")
         for name in names:
             if name not in jobs:
-                near = difflib.get_close_matches(name, jobs, n=1)
-                hint = f'; did you mean "{near[0]}"?' if near else ""
-                raise AskedError(f"there is no job {name} in the running configuration{hint}", EXIT_CONFIG)
+                message = f"there is no job {name} in the running configuration; {meant(name, jobs)}"
+                raise AskedError(message, EXIT_CONFIG)
         return list(dict.fromkeys(names))
 
     def _refuse_unless_running(self) -> None:
