@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 LISTED: Final = 20
@@ -39,8 +39,13 @@ def meant(word: str, names: Iterable[str]) -> str:
     known = sorted(names, key=by_number)
     if near := get_close_matches(word, known, n=1):
         return f'did you mean "{near[0]}"?'
-    more = f" and {len(known) - LISTED} more" if len(known) > LISTED else ""
-    return f"the jobs are {', '.join(known[:LISTED])}{more}" if known else "there is none"
+    return f"the jobs are {listed(known)}" if known else "there is none"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return ``names`` in one line, or the first `LISTED` of them and how many more there are."""
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more
 
 
 def by_number(name: str) -> str:
