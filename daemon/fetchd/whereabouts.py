@@ -15,6 +15,7 @@ from fetchd.errors import ConfigError, Finding
 SYSTEM: Final = Path("/etc/fetchd/config.toml")
 STATES: Final = Path("/var/lib")
 """Where systemd keeps the states of services."""
+BEGIN: Final = "`fetchd example > fetchd.toml` makes one to begin with"
 SOCKET: Final = "control.sock"
 """By which a running daemon is asked, in its state directory."""
 LONGEST_PATH: Final = 107
@@ -43,7 +44,8 @@ def find(given: Path | None, *, environment: Mapping[str, str], here: Path = Pat
         if place.is_file():
             return place
     looked = ", ".join(["-c FILE", "$FETCHD_CONFIG", *map(str, places)])
-    raise ConfigError([Finding("fetchd", None, "", f"there is no configuration file; looked for {looked}")])
+    message = f"there is no configuration file; looked for {looked}; {BEGIN}"
+    raise ConfigError([Finding("fetchd", None, "", message)])
 
 
 def state_folder(environment: Mapping[str, str]) -> Path | None:
@@ -70,6 +72,11 @@ def xdg_folder(environment: Mapping[str, str], variable: str, below_home: str) -
         return folder
     home = environment.get("HOME")
     return Path(home) / below_home if home else None
+
+
+def anothers(folder: Path) -> str:
+    """Return in words that the state in ``folder`` may not be asked for."""
+    return f"{folder} is another user's: ask as the user that the daemon runs as, or as root"
 
 
 def state_dir(path: Path, *, environment: Mapping[str, str]) -> Path:

@@ -10,7 +10,7 @@ from typing import IO, Any, Final
 
 from fetchd.control.wire import BEAT_EVERY, line_of
 from fetchd.errors import UnavailableError
-from fetchd.whereabouts import address_in
+from fetchd.whereabouts import address_in, anothers
 
 PATIENCE: Final = 5 * BEAT_EVERY
 """Seconds of silence after which a daemon does not answer."""
@@ -36,8 +36,7 @@ def ask(state_dir: Path, request: dict[str, Any], *, patience: float = PATIENCE)
             message = f"no fetchd runs with the state directory {state_dir}; name another one's by --state-dir"
             raise UnavailableError(message) from None
         except PermissionError:
-            message = f"{state_dir} is another user's: ask as the user that the daemon runs as, or as root"
-            raise UnavailableError(message) from None
+            raise UnavailableError(anothers(state_dir)) from None
         except TimeoutError:
             message = f"the fetchd with the state directory {state_dir} does not answer within {patience:g} s"
             raise UnavailableError(message) from None

@@ -16,7 +16,7 @@ from fetchd.run import Report
 from fetchd.store import Memory, Owed
 from fetchd.store.bodies import Bodies
 from fetchd.store.deliveries import Deliveries
-from fetchd.store.failures import store_error
+from fetchd.store.failures import asked_error
 from fetchd.store.ledger import Ledger, by_job, counted
 from fetchd.store.rows import OWED_COLUMNS, SELECT_REPORTS, owed_of, report_of, time_of, validators_of
 from fetchd.store.schema import BODIES, NAME, connect, settle
@@ -159,7 +159,7 @@ def _opened(state_dir: Path) -> Iterator[sqlite3.Connection]:
         try:
             yield connection
         except sqlite3.Error as error:
-            raise store_error(path, error) from None
+            raise asked_error(path, error) from None
 
 
 @contextmanager
