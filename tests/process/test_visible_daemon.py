@@ -61,6 +61,8 @@ def test_a_full_disk(tmp_path: Path, small_disk: Path, outside: Outside) -> None
         seen.measures("fetchd_store_writable", lambda value: value == 0)
         seen.shows("/", "Warning:", "the store cannot be written")
         seen.answers("/readyz", 200, "the store cannot be written")
+        code, out, err = ask(seen.daemon, "status")
+        assert (code, err, "the store cannot be written" in out) == (0, "", True)
         outside.told(kind="store", change="new")
         outside.answer("/hook", Reply(500))
         seen.daemon.wait_for("run_finished", job="lost", outcome="delivery_failed")

@@ -215,7 +215,11 @@ class Verbs:
             if (standing := board.standing(name)) is not None:
                 await reply.data(_row(standing, look, runner.progress(name)))
         jobs = self._inside.roster.jobs
-        for lane in await self._inside.store.lanes():
+        try:
+            lanes = await self._inside.store.lanes()
+        except StoreError:
+            return  # the warnings say so, and whether the daemon does its work does not hang on it
+        for lane in lanes:
             if lane.job not in jobs or lane.sink not in jobs[lane.job].sink_names():
                 await reply.data({"owed_to": f"{lane.job} {lane.sink}", "count": lane.count})
 
