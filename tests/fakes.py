@@ -45,6 +45,10 @@ class FakeFetcher:
         """Hold nothing back."""
         return None
 
+    def refusal(self, job: Job) -> str:
+        """Refuse nothing."""
+        return ""
+
     def turn(self, job: Job) -> None:
         """Let nobody wait."""
 

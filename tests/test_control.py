@@ -17,9 +17,10 @@ from structlog.testing import capture_logs
 
 from fetchd.control.client import ask
 from fetchd.control.server import Bounds, Reply, listening
-from fetchd.control.wire import LONGEST_REQUEST, SOCKET, address_in
+from fetchd.control.wire import LONGEST_REQUEST
 from fetchd.errors import StateError, UnavailableError
 from fetchd.secret import Redactor
+from fetchd.whereabouts import SOCKET, address_in
 from tests.processes import until
 
 CANARY = "canary-4b77aa"

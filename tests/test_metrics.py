@@ -77,7 +77,8 @@ def delivery(name: str = "rates", sink: str = "file") -> Delivery:
 def exposition(metrics: Metrics, **readings: object) -> Exposition:
     """Return what exposes ``metrics``, with readings that are all different."""
     given = {
-        "recall": lambda _: Memory(last_success=SLOT, failures=4, dead=3, paused=True),
+        "recall": lambda _: Memory(last_success=SLOT, failures=6, dead=3, paused=True),
+        "failures": lambda _: 4,
         "overdue": lambda _: True,
         "pending": lambda _job, _sink: 7,
         "in_flight": lambda: 2,

@@ -16,7 +16,7 @@ from fetchd.job import Job
 from fetchd.outbox import Outbox
 from fetchd.run import Carried, Fetched, Outcome, Progress, Report, Run
 from fetchd.runner import Runner
-from fetchd.store import Memory
+from fetchd.store import NOTHING, Memory
 from fetchd.store.memory import MemoryStore
 from fetchd.watch import Unwatched
 from tests.fakes import FakeSink, fetched, targets
@@ -48,6 +48,7 @@ class Source:
         self.given = results
         self.error = error
         self.holds: Reason | None = None
+        self.refuses = ""
         self.turns: Turn | None = None
         self.memories: list[Memory] = []
         self.begun = 0
@@ -55,6 +56,10 @@ class Source:
     def held(self, job: Job) -> Reason | None:
         """Hold back as the test says."""
         return self.holds
+
+    def refusal(self, job: Job) -> str:
+        """Refuse as the test says."""
+        return self.refuses
 
     def turn(self, job: Job) -> Turn | None:
         """Return the test's turn."""
@@ -138,6 +143,28 @@ async def test_a_held_host_is_not_asked(reason: Reason) -> None:
     assert await stage.run(job()) is None
     assert source.begun == 0
     assert stage.store.skipped["rates", reason] == 1
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_a_hand_that_asks_for_a_held_host_moves_nothing(late: bool) -> None:
+    """A button is no evidence: no failure, no slot, no backoff, no alert and no ping comes of it."""
+    source, turn = Source(fetched()), Turn()
+    stage = Stage(source)
+    source.turns = turn if late else None  # its host names a time while it waits for its turn
+    source.refuses = "" if late else "not before noon"
+    running = asyncio.create_task(stage.run(job(), by_hand=True))
+    await until(lambda: stage.runner.in_flight == 1 or running.done())
+    source.refuses = "not before noon"
+    turn.come.set()
+    report = await running
+    assert report is not None
+    assert (report.outcome, report.reason) == (Outcome.SKIPPED, Reason.RETRY_AFTER)
+    assert report.message == "not before noon"
+    assert (source.begun, turn.released, stage.runner.in_flight) == (0, int(late), 0)
+    assert stage.watcher.told == []
+    assert stage.store.skipped == {}
+    assert stage.store.reports == {}
+    assert stage.store.recall("rates") == NOTHING
 
 
 async def test_a_failing_target_is_probed_until_it_is_back() -> None:

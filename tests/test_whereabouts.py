@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from fetchd.config import load
 from fetchd.errors import ConfigError
-from fetchd.whereabouts import SOCKET, running_state_dir, state_dir
+from fetchd.whereabouts import address_in, running_state_dir, state_dir
 
 UNITS = Path(__file__).parents[1] / "systemd"
 JOB = '[jobs.a]\nurl = "http://a.test/"\n'
@@ -102,8 +103,14 @@ def test_whatever_says_where_state_is_comes_before_a_service(machine: Path) -> N
     assert asked(machine, "etc/fetchd/config.toml", STATE_DIRECTORY=str(machine / "given")) == "given"
     (machine / "fetchd.toml").write_text(JOB)
     assert asked(machine, "fetchd.toml") == own
-    (machine / own / SOCKET).touch()
-    assert asked(machine, "etc/fetchd/config.toml") == own
+    with socket.socket(socket.AF_UNIX) as listener:
+        with address_in(machine / own) as address:
+            listener.bind(address)
+        assert asked(machine, "etc/fetchd/config.toml") == "lib/fetchd"
+        listener.listen(0)
+        for _ in range(3):  # the last ones find its queue full
+            assert asked(machine, "etc/fetchd/config.toml") == own
+    assert asked(machine, "etc/fetchd/config.toml") == "lib/fetchd", "it was killed, and has left its socket"
     (machine / "etc/fetchd/config.toml").write_text(f'[daemon]\nstate_dir = "{machine}/written"\n{JOB}')
     assert asked(machine, "etc/fetchd/config.toml") == "written"
 

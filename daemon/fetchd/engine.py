@@ -10,7 +10,7 @@ from typing import Any
 
 from fetchd.body import MemoryBudget
 from fetchd.clock import SystemClock
-from fetchd.config import Config, Host
+from fetchd.config import Config, limits_of
 from fetchd.extract.reader import Reader
 from fetchd.fetch import holds
 from fetchd.fetch.auth.vault import PREFIX, Vault
@@ -21,7 +21,6 @@ from fetchd.fetch.hosts import Hosts
 from fetchd.fetch.proxies import Proxies
 from fetchd.fetch.resolver import Names
 from fetchd.fetch.spool import Spool
-from fetchd.fetch.turns import HostLimits
 from fetchd.folders import make_folder, scratch_folder, spool_folder
 from fetchd.harvest import Harvest
 from fetchd.job import Job
@@ -110,11 +109,6 @@ async def open_engine(
 
         runs = Runs(roster, runner.run)
         yield Engine(runs, runner, outbox, roster, fetcher, hosts, budget, resources, transport.renew, forget)
-
-
-def limits_of(hosts: Mapping[str, Host]) -> dict[str, HostLimits]:
-    """Return what is spared of each host."""
-    return {name: HostLimits(host.max_concurrent, host.min_spacing or 0.0) for name, host in hosts.items()}
 
 
 def _sending(fetcher: Fetcher) -> Send:

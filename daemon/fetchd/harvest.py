@@ -42,6 +42,9 @@ class Fetch(Protocol):
     def held(self, job: Job) -> tuple[Reason, float] | None:
         """Return why ``job`` is not to be fetched now, and for how many seconds; None if it may be."""
 
+    def refusal(self, job: Job) -> str:
+        """Return why a Run of ``job`` that began now could send nothing before its deadline; "" if it could."""
+
     def turn(self, job: Job) -> Turn | None:
         """Return what ``job`` has to wait for before it begins; None if there is nothing."""
 
@@ -101,6 +104,10 @@ class Harvest:
         """Return why what ``job`` fetches is not to be asked for now; None if it may be."""
         held = self._fetcher.held(job)
         return held[0] if held else None
+
+    def refusal(self, job: Job) -> str:
+        """Return why a Run of ``job`` that began now could send nothing before its deadline; "" if it could."""
+        return self._fetcher.refusal(job)
 
     def turn(self, job: Job) -> Turn | None:
         """Return what ``job`` has to wait for before it begins; None if there is nothing."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, aclosing, contextmanager
@@ -24,6 +23,7 @@ from fetchd.parts import say_unverified
 from fetchd.run import Delivery, Outcome, Progress, Report, Run
 from fetchd.runner import Runner
 from fetchd.secret import Redactor
+from fetchd.shorten import meant
 from fetchd.store import Store
 from fetchd.store.memory import MemoryStore
 from fetchd.targets import Sinks, Target
@@ -122,7 +122,7 @@ async def _run(config: Config, job: Job, redact: Redactor, sinks: Sinks | None, 
         await asyncio.wait({run, backstop, given_up}, return_when=asyncio.FIRST_COMPLETED)
         report = run.result() if run.done() else None
         leave_soon(1)
-        return report or await _told_of(store, job, slot)
+        return report or await _stuck(store, job, slot)
 
 
 async def _follow(runner: Runner, name: str, follow: Follow) -> None:
@@ -138,21 +138,19 @@ def _say_failure(following: asyncio.Task[None]) -> None:
         log.error("internal_error", exc_info=error)
 
 
-async def _told_of(store: Store, job: Job, slot: datetime) -> Report:
-    """Return how a Run ended that has returned nothing: it is stuck, or there was none."""
+async def _stuck(store: Store, job: Job, slot: datetime) -> Report:
+    """Return how a Run is on record that does not end."""
     for report in await store.history(job.name, 1):
         if report.run.slot == slot:
             return report
-    message = "as many deliveries are owed, or dead, as its backlog may hold"
-    return Report(Run("", job.name, slot), Outcome.SKIPPED, Reason.BACKLOG, message)
+    return Report(Run("", job.name, slot), Outcome.DEADLINE_EXCEEDED, Reason.STUCK, "its run does not end")
 
 
 def _job(config: Config, name: str) -> Job:
     if name in config.jobs:
         return config.jobs[name]
-    near = difflib.get_close_matches(name, config.jobs, n=1)
-    hint = f'did you mean "{near[0]}"?' if near else f"the jobs are {', '.join(list(config.jobs)[:20])}"
-    raise ConfigError([Finding(str(config.path), None, f"jobs.{name}", f"there is no such job; {hint}")])
+    message = f"there is no such job; {meant(name, config.jobs)}"
+    raise ConfigError([Finding(str(config.path), None, f"jobs.{name}", message)])
 
 
 def _tell(report: Report, show: Show) -> None:

@@ -14,11 +14,11 @@ import structlog
 from fetchd.board import Board, Known, Sources
 from fetchd.board.standing import RECENT
 from fetchd.clock import Clock, SystemClock
-from fetchd.config import Config, values_of
+from fetchd.config import Config, limits_of, values_of
 from fetchd.config.source import Reading, Source
 from fetchd.control.server import listening
 from fetchd.control.verbs import Inside, Verbs
-from fetchd.engine import Engine, limits_of, open_engine
+from fetchd.engine import Engine, open_engine
 from fetchd.fetch.tls import unverified
 from fetchd.health import Health
 from fetchd.heap import give_back, settle
@@ -225,6 +225,7 @@ async def _open_page(stack: AsyncExitStack, launch: Launch, parts: Parts) -> Non
         parts.watching.metrics,
         Readings(
             recall=store.recall,
+            failures=board.failures,
             overdue=overdue,
             pending=engine.outbox.owed,
             in_flight=lambda: engine.runner.in_flight,

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from fetchd.errors import StoreError
+from fetchd.board.known import PREFIX
+from fetchd.errors import ConfigError, Finding, StoreError
 from fetchd.log import printable
 from fetchd.run import Report
-from fetchd.shorten import shortened
+from fetchd.shorten import meant, shortened
 from fetchd.store import letters
 from fetchd.units import format_duration
 
@@ -35,6 +36,18 @@ def history(state_dir: Path, job: str, limit: int, *, failures: bool) -> Iterato
     skipped = letters.skipped(state_dir, job)
     if skipped:
         yield "skipped: " + ", ".join(f"{count} x {reason}" for reason, count in skipped.items())
+
+
+def look_for(job: str, state_dir: Path, configured: Iterable[str], source: Path) -> None:
+    """Do nothing if there is a ``job``, or was: one of those that are ``configured``, or that anything is kept of.
+
+    Raises:
+        ConfigError: there is none; the finding is one of ``source``, where it was looked for.
+    """
+    names = {*configured, *letters.jobs(state_dir, PREFIX)}
+    if job not in names:
+        message = f"there is no such job, and none is on record; {meant(job, names)}"
+        raise ConfigError([Finding(str(source), None, f"jobs.{job}", message)])
 
 
 def dead_list(state_dir: Path, job: str | None) -> Iterator[str]:
@@ -85,6 +98,12 @@ def dead_replay(state_dir: Path, ids: tuple[str, ...], now: datetime) -> str:
 def dead_ids(state_dir: Path, ids: tuple[str, ...]) -> tuple[str, ...]:
     """Return those of ``ids`` that are dead letters; all that there are if no ids are given."""
     return tuple(id for id in _all(state_dir) if not ids or id in set(ids))
+
+
+def missing(state_dir: Path, ids: tuple[str, ...]) -> list[str]:
+    """Return a line for each of ``ids`` that is no dead letter."""
+    there = set(_all(state_dir)) if ids else set()
+    return [letters.NO_LETTER.format(id) for id in ids if id not in there]
 
 
 @dataclass(frozen=True, slots=True)

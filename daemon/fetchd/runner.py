@@ -25,6 +25,8 @@ from fetchd.watch import Unwatched, Watcher
 
 log = structlog.get_logger()
 
+FULL: Final = "as many deliveries are owed, or dead, as its backlog may hold"
+
 _REASON_BY_PHASE: Final = {
     "pool": Reason.TIMEOUT_POOL,
     "dns": Reason.DNS,
@@ -48,6 +50,9 @@ class Source(Protocol):
 
     def held(self, job: Job) -> Reason | None:
         """Return why what ``job`` fetches is not to be asked for now; None if it may be."""
+
+    def refusal(self, job: Job) -> str:
+        """Return why a Run of ``job`` that began now could send nothing before its deadline; "" if it could."""
 
     def turn(self, job: Job) -> Turn | None:
         """Return what ``job`` has to wait for before it begins; None if there is nothing."""
@@ -124,7 +129,8 @@ class Runner:
 
         The report is logged and kept before this returns. The caller's task is the Run's task: it is cancelled at
         the deadline, and that cancellation ends here. What is run ``by_hand`` is run although the job is paused
-        or backs off, not while a Run of it is alive; a host that wants no request gets none from it either.
+        or backs off, not while a Run of it is alive; a host that wants no request gets none from it either. Where it
+        is skipped the report says why, and nobody else is told: it is no slot, and says nothing of the job.
         """
         if job.name in self._live:
             if not by_hand:
@@ -133,16 +139,21 @@ class Runner:
         if not by_hand and (reason := refusal(job, self._store.recall(job.name), slot, self._held)):
             self._slots.skip(job.name, slot, reason)
             return None
+        run = Run(self._ids.next(), job.name, slot)
+        if by_hand and (message := self._source.refusal(job)):
+            return Report(run, Outcome.SKIPPED, Reason.RETRY_AFTER, message)
         task = asyncio.current_task()
         assert task is not None
-        live = Live(Run(self._ids.next(), job.name, slot), job, task, by_hand=by_hand)
+        live = Live(run, job, task, by_hand=by_hand)
         self._live.add(live)
         try:
             ending = await self._act(live)
             if live.given_up:
                 log.warning("run_unstuck", job=job.name, run=live.run.id, after_s=self._elapsed(live))
                 return None
-            return self._finish(live, ending) if ending else None
+            if ending is None:
+                return None
+            return self._skip(live, ending) if ending.outcome is Outcome.SKIPPED else self._finish(live, ending)
         finally:
             self._give_place_back(live)
             self._live.remove(live)
@@ -183,12 +194,12 @@ class Runner:
         await self._live.drain(grace)
 
     async def _act(self, live: Live) -> _Ending | None:
-        """Fetch and hand over under the deadline; None where the slot is not to be run."""
+        """Fetch and hand over under the deadline; None where another process has the slot."""
         timer = None
         ending: _Ending | None
         try:
-            if not await self._wait_for_turn(live):
-                return None
+            if skipped := await self._wait_for_turn(live):
+                return skipped
             await self._wait_for_place(live)
             timer = asyncio.get_running_loop().call_later(live.job.deadline, self._expire, live)
             ending = await self._carry_out(live)
@@ -218,8 +229,7 @@ class Runner:
             if not await self._claimed(run):
                 return None
             if is_full(job, self._store.recall(job.name)):
-                self._slots.skip(job.name, run.slot, Reason.BACKLOG)
-                return None
+                return _Ending(Outcome.SKIPPED, Reason.BACKLOG, FULL)
             self._watcher.started(run)
             return await self._fetch_and_hand_over(live)
         except FetchError as error:
@@ -273,20 +283,21 @@ class Runner:
         reason = self._source.held(job)
         return None if reason is Reason.FRESH and not self._outbox.kept(job.name) else reason
 
-    async def _wait_for_turn(self, live: Live) -> bool:
-        """Wait for the host's turn; return whether the slot is still to be run.
+    async def _wait_for_turn(self, live: Live) -> _Ending | None:
+        """Wait for the host's turn; return why the slot is not to be run, if the host has asked for that meanwhile.
 
         It comes before the place: those who wait for one polite host must not take the places of all others.
         """
         live.queued = self._clock.monotonic()
         live.turn = self._source.turn(live.job)
         if live.turn is None:
-            return True
+            return None
         await live.turn.taken()
-        if live.by_hand or not (reason := self._held(live.job)):
-            return True
-        self._slots.skip(live.job.name, live.run.slot, reason)  # the host has asked for it meanwhile
-        return False
+        if live.by_hand:
+            message = self._source.refusal(live.job)
+            return _Ending(Outcome.SKIPPED, Reason.RETRY_AFTER, message) if message else None
+        reason = self._held(live.job)
+        return _Ending(Outcome.SKIPPED, reason) if reason else None
 
     async def _wait_for_place(self, live: Live) -> None:
         """Wait until fewer Runs than the maximum are under way; the deadline begins after it."""
@@ -330,6 +341,14 @@ class Runner:
         if live.has_place:
             live.has_place = False
             self._places.give()
+
+    def _skip(self, live: Live, ending: _Ending) -> Report | None:
+        """Count the slot of a Run that was not begun; to whoever asked for it by hand, say why."""
+        if live.by_hand:
+            return Report(live.run, ending.outcome, ending.reason, ending.message)
+        assert ending.reason is not None
+        self._slots.skip(live.job.name, live.run.slot, ending.reason)
+        return None
 
     def _finish(self, live: Live, ending: _Ending) -> Report:
         """Keep and log how the Run ended."""

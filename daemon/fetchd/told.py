@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fetchd.run import Report
+from fetchd.run import Outcome, Report
 
 
 def lines_of(report: Report) -> Iterator[str]:
@@ -15,6 +15,8 @@ def lines_of(report: Report) -> Iterator[str]:
     if report.message:
         parts.append(f"- {report.message}")
     yield " ".join(parts)
+    if report.outcome is Outcome.SKIPPED:
+        return
     status = f"status {report.status}, " if report.status else ""
     attempts = f"{report.attempts} attempt" + ("" if report.attempts == 1 else "s")
     yield f"  {status}{report.bytes} bytes, {attempts}, {report.duration:.3f} s"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import socket
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,8 +15,11 @@ from fetchd.errors import ConfigError, Finding
 SYSTEM: Final = Path("/etc/fetchd/config.toml")
 STATES: Final = Path("/var/lib")
 """Where systemd keeps the states of services."""
+BEGIN: Final = "`fetchd example > fetchd.toml` makes one to begin with"
 SOCKET: Final = "control.sock"
 """By which a running daemon is asked, in its state directory."""
+LONGEST_PATH: Final = 107
+"""Bytes that a socket's address holds (unix(7)), without the zero at its end."""
 
 
 def find(given: Path | None, *, environment: Mapping[str, str], here: Path = Path(), system: Path = SYSTEM) -> Path:
@@ -39,7 +44,8 @@ def find(given: Path | None, *, environment: Mapping[str, str], here: Path = Pat
         if place.is_file():
             return place
     looked = ", ".join(["-c FILE", "$FETCHD_CONFIG", *map(str, places)])
-    raise ConfigError([Finding("fetchd", None, "", f"there is no configuration file; looked for {looked}")])
+    message = f"there is no configuration file; looked for {looked}; {BEGIN}"
+    raise ConfigError([Finding("fetchd", None, "", message)])
 
 
 def state_folder(environment: Mapping[str, str]) -> Path | None:
@@ -66,6 +72,11 @@ def xdg_folder(environment: Mapping[str, str], variable: str, below_home: str) -
         return folder
     home = environment.get("HOME")
     return Path(home) / below_home if home else None
+
+
+def anothers(folder: Path) -> str:
+    """Return in words that the state in ``folder`` may not be asked for."""
+    return f"{folder} is another user's: ask as the user that the daemon runs as, or as root"
 
 
 def state_dir(path: Path, *, environment: Mapping[str, str]) -> Path:
@@ -98,9 +109,23 @@ def running_state_dir(
     if own is None and path.absolute().parent == configs:
         by_hand = state_folder(environment)
         service = states / ("fetchd" if path.name == SYSTEM.name else f"fetchd-{path.stem}")
-        if not (by_hand and os.path.lexists(by_hand / SOCKET)) and os.path.lexists(service):
+        if not (by_hand and _somebody_listens(by_hand)) and os.path.lexists(service):
             return service
     return own or state_dir(path, environment=environment)
+
+
+def _somebody_listens(folder: Path) -> bool:
+    """Return whether a daemon has its state in ``folder``: one that was killed leaves its socket behind."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            with address_in(folder) as address:
+                probe.connect(address)
+        except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
+            return False
+        except OSError:
+            """There is one, which may not be asked, or has no time."""
+    return True
 
 
 def _written(path: Path, environment: Mapping[str, str]) -> Path | None:
@@ -115,6 +140,16 @@ def _written(path: Path, environment: Mapping[str, str]) -> Path | None:
         return None
     home = environment.get("HOME")
     return Path(home) / written[2:] if written.startswith("~/") and home else folder / written
+
+
+def job_names(path: Path) -> list[str] | None:
+    """Return the jobs of the configuration file at ``path``, which is not judged; None if it cannot be looked into."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+        jobs = tomllib.loads(text.replace("\r\n", "\n")).get("jobs")
+    except (OSError, ValueError, RecursionError):
+        return None
+    return list(jobs) if isinstance(jobs, dict) else []
 
 
 def _daemon_table(text: str) -> dict[str, Any]:
@@ -138,3 +173,21 @@ def _daemon_table(text: str) -> dict[str, Any]:
         if isinstance(table, dict):
             return table
     return {}
+
+
+@contextmanager
+def address_in(state_dir: Path) -> Iterator[str]:
+    """Give a path to the socket that is short enough for the kernel, however deep ``state_dir`` lies.
+
+    Raises:
+        OSError: the folder cannot be opened.
+    """
+    path = os.path.abspath(state_dir / SOCKET)
+    if len(os.fsencode(path)) <= LONGEST_PATH:
+        yield path
+        return
+    folder = os.open(state_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{SOCKET}"
+    finally:
+        os.close(folder)

@@ -18,7 +18,10 @@ INTRODUCTION: Final = """
 """
 STATUSES: Final[tuple[tuple[int, str], ...]] = (
     (0, "it did what it should"),
-    (EXIT_FAILED, "it did not: a run failed, the daemon does not do its work, or its loop stood still"),
+    (
+        EXIT_FAILED,
+        "it did not: a run failed, the daemon does not do its work, its loop stood still, a disk is full",
+    ),
     (2, "the command line is wrong"),
     (EXIT_UNAVAILABLE, "no daemon answers"),
     (EXIT_DEFECT, "the daemon itself failed: a defect, or too many runs that ignore their cancellation"),
@@ -38,7 +41,7 @@ def page() -> str:
 def _statuses() -> Iterator[tuple[str, str]]:
     for status, words in STATUSES:
         yield code(str(status)), words
-    yield "128 + number", "it was ended by that signal"
+    yield "128 + number", "it was ended by that signal: 130 by Ctrl-C, 141 by a reader that has seen enough"
 
 
 def _verbs(group: click.Group, path: tuple[str, ...]) -> Iterator[str]:

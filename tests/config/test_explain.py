@@ -6,11 +6,41 @@ from pathlib import Path
 
 import pytest
 
-from fetchd.config import explain
+from fetchd.config import explain, values_of
 from fetchd.errors import ConfigError
 from tests.config.files import ENVIRONMENT, write
 
 HOOK = {"HOOKURL": "https://me:pw-canary@hooks.example.com:8443/services/path-canary?key=canary"}
+
+PASSING = (
+    "dns, connect, tls, timeout_connect, timeout_read, timeout_write, timeout_pool, protocol, auth, local_resource, "
+    "408, 425, 500, 502, 503, 504; 403 and 429 with a Retry-After"
+)
+POLITE = """\
+[hosts."Api.Example"]
+max_concurrent = 2
+[hosts."api.example:8080"]
+min_spacing = "1500ms"
+[hosts."bücher.example"]
+max_concurrent = 0
+min_spacing = "1s"
+[jobs.job-10]
+url = "https://api.example/10"
+[jobs.job-2]
+url = "https://API.example:443/2"
+[jobs.other]
+url = "http://api.example:9090/"
+[jobs.port]
+url = "http://api.example:8080/"
+[jobs.books]
+url = "https://xn--bcher-kva.example/"
+[jobs.free]
+url = "http://127.0.0.1:9090/"
+[jobs.code]
+collect = "tests.tasks:sync"
+[jobs.odd]
+url = "http+unix://%2Frun%2Fapp.sock/"
+"""
 
 TEXT = """\
 [defaults]
@@ -74,7 +104,7 @@ def test_every_value_has_its_origin(tmp_path: Path) -> None:
         "backlog": ("1000", "built-in"),
         "backlog_size": ('"100MiB"', "built-in"),
         "catch_up": ("false", "built-in"),
-        "retry.on": ("[]", "built-in"),
+        "retry.on": (PASSING, "built-in"),
         "retry.first": ('"500ms"', "built-in"),
         "retry.longest": ('"10s"', "built-in"),
         "retry.unsafe": ("false", "built-in"),
@@ -88,6 +118,7 @@ def test_every_value_has_its_origin(tmp_path: Path) -> None:
         "tls.verify": ("true", "built-in"),
         "respect_cache_control": ("false", "built-in"),
         "longest_fresh": ('"1d"', "built-in"),
+        "overdue_after": ("3 slots and the deadline", "built-in"),
         "alerts.after": ("3", "built-in"),
         "alerts.overdue": ("true", "built-in"),
         "alerts.recovery": ("true", "built-in"),
@@ -112,6 +143,8 @@ def test_every_value_has_its_origin(tmp_path: Path) -> None:
         "sinks[1].timeout.read": ('"3s"', "config.toml:14"),
         "sinks[1].timeout.write": ('"3s"', "config.toml:14"),
         "sinks[1].timeout.pool": ('"3s"', "config.toml:14"),
+        'hosts."h.example".max_concurrent': ("no limit", "built-in"),
+        'hosts."h.example".min_spacing': ("no limit", "built-in"),
     }
 
 
@@ -154,3 +187,50 @@ def test_an_unknown_job_is_a_finding(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"jobs\.rats: there is no such job") as caught:
         rows(tmp_path, "rats")
     assert str(caught.value).endswith('did you mean "rates"?')
+
+
+def politeness(folder: Path, job: str) -> tuple[dict[str, tuple[str, str]], str]:
+    """Return the rows about the host of ``job``, and the words on whom it shares that with."""
+    found = explain(write(folder, POLITE), job, environment=ENVIRONMENT)
+    return {row.key: (row.value, row.origin) for row in found.rows if row.key.startswith("hosts.")}, found.shared
+
+
+def test_the_limits_of_its_host_are_among_what_counts(tmp_path: Path) -> None:
+    """Why does it start late? It waits for those whom it shares the host with, however that is written."""
+    ours, shared = politeness(tmp_path, "job-10")
+    assert ours == {
+        'hosts."Api.Example".max_concurrent': ("2", "config.toml:2"),
+        'hosts."Api.Example".min_spacing': ("no limit", "built-in"),
+    }
+    assert shared == (
+        "api.example is asked by 3 jobs: job-2, job-10, other. Its limits hold for all of them together, and so does a "
+        "time that it names with Retry-After: `fetchd status` shows when each is run next."
+    )
+    assert politeness(tmp_path, "other") == (ours, shared)
+    assert politeness(tmp_path, "port")[0] == {
+        'hosts."api.example:8080".max_concurrent': ("no limit", "built-in"),
+        'hosts."api.example:8080".min_spacing': ('"1s500ms"', "config.toml:4"),
+    }
+    assert politeness(tmp_path, "books")[0] == {
+        'hosts."bücher.example".max_concurrent': ("no limit", "config.toml:6"),
+        'hosts."bücher.example".min_spacing': ('"1s"', "config.toml:7"),
+    }
+
+
+def test_a_host_without_limits_is_said_to_have_none(tmp_path: Path) -> None:
+    """The key under which they would be written is shown; a job in code is shown none, for it asks whom it likes."""
+    unlimited = ("no limit", "built-in")
+    ours = {'hosts."127.0.0.1:9090".max_concurrent': unlimited, 'hosts."127.0.0.1:9090".min_spacing': unlimited}
+    assert politeness(tmp_path, "free")[0] == ours
+    assert politeness(tmp_path, "free")[1].startswith("127.0.0.1:9090 is asked by this job alone. ")
+    assert politeness(tmp_path, "code") == ({}, "")
+    assert politeness(tmp_path, "odd") == ({}, "")
+
+
+def test_what_no_list_names_is_said_in_words(tmp_path: Path) -> None:
+    """An empty list looks as if no status were a result, and nothing were ever tried again."""
+    shown = rows(tmp_path, "post")
+    assert shown["expect.status"] == ("200 to 299", "built-in")
+    assert shown["retry.on"] == (PASSING, "built-in")
+    job = explain(write(tmp_path, TEXT), "post", environment=ENVIRONMENT | HOOK).job
+    assert dict(values_of(job))["expect.status"] == "200 to 299"

@@ -53,7 +53,8 @@ def test_no_file_says_where_it_was_looked_for(tmp_path: Path) -> None:
         find(None, environment={"HOME": "/home/somebody"}, here=tmp_path, system=Path("/etc/x.toml"))
     assert str(caught.value) == (
         "fetchd: there is no configuration file; looked for -c FILE, $FETCHD_CONFIG, "
-        f"{tmp_path}/fetchd.toml, /home/somebody/.config/fetchd/config.toml, /etc/x.toml"
+        f"{tmp_path}/fetchd.toml, /home/somebody/.config/fetchd/config.toml, /etc/x.toml; "
+        "`fetchd example > fetchd.toml` makes one to begin with"
     )
     with pytest.raises(ConfigError):
         find(None, environment={}, here=tmp_path, system=Path("/etc/x.toml"))

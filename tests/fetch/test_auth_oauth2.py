@@ -33,6 +33,9 @@ from tests.fetch.token_server import CLIENT, FIRST_REFRESH, SECRET, USER, TokenS
 from tests.processes import until
 from tests.upstream import UpstreamProcess
 
+SAID = "Thu, 01 Jan 2026 10:00:00 GMT"
+"""The date of a server whose clock is ten hours ahead."""
+
 
 @dataclass
 class Room:
@@ -423,7 +426,12 @@ async def test_it_cannot_be_reached() -> None:
         (503, "canary", {}, "it answered 503", 0.1),
         (503, "canary", {"Retry-After": "7"}, "it answered 503", 7),
         (429, "{}", {"Retry-After": "90000"}, "it answered 429", 300),
-        (429, "{}", {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}, "it answered 429", 300),
+        (429, "{}", {"Date": SAID, "Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}, "it answered 429", 300),
+        (429, "{}", {"Date": SAID, "Retry-After": "Thu, 01 Jan 2026 10:00:40 GMT"}, "it answered 429", 40),
+        (503, "{}", {"Date": SAID, "Retry-After": "Thu, 01 Jan 2026 09:59:00 GMT"}, "it answered 503", 0.1),
+        (400, '{"error": "slow_down"}', {"Retry-After": "2.5"}, "it answered 400 slow_down", 2.5),
+        (503, "{}", {"Retry-After": "soon"}, "it answered 503", 0.1),
+        (503, "{}", {"Retry-After": "-7"}, "it answered 503", 0.1),
         (400, '{"error": "temporarily_unavailable"}', {}, "it answered 400 temporarily_unavailable", 0.1),
         (302, "", {"Location": "/canary"}, "it answered 302", 60),
         (500, '{"access_token": "canary"}', {}, "it answered 500", 0.1),

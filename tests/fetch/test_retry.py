@@ -5,15 +5,21 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter
+from datetime import UTC, datetime
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fetchd.errors import FetchError, Reason
-from fetchd.fetch.retry import SPREAD, Attempt, again, backoff, spread
-from fetchd.job import Retry
+from fetchd.fetch.exchange import Exchange, Limits
+from fetchd.fetch.failures import ExchangeError, HostHeldError, ProxyError
+from fetchd.fetch.retry import PASSING, PASSING_REASONS, SPREAD, Attempt, again, backoff, passing_by, spread
+from fetchd.fetch.verdict import judge
+from fetchd.job import Expect, Retry, Timeouts
+from fetchd.run import Progress
 from tests.fetch.room import answering, ending, fetching, job, response
 from tests.upstream import UpstreamProcess
 
@@ -173,3 +179,30 @@ async def test_uploads_over_a_stale_connection(upstream: UpstreamProcess) -> Non
         for _ in range(3):
             end = await ending(fetcher, put)
             assert (end.why, end.progress.attempts) == ("ok", 1), end.error
+
+
+def test_what_is_said_to_pass_by_does() -> None:
+    """What explain shows of it is a text; this keeps it true."""
+    kinds = [*ExchangeError.__subclasses__(), *ProxyError.__subclasses__()]
+    passing = {kind.kind for kind in kinds if kind.retryable} - {HostHeldError.kind}
+    assert passing == set(PASSING_REASONS) - {Reason.AUTH}  # which the token server's answer decides
+    for status in range(100, 600):
+        error = judged(httpx.Response(status))
+        assert (error is None) == (status in range(200, 300))
+        assert error is None or error.transient == (f" {status}" in passing_by().partition(";")[0])
+    assert {status for status in range(300, 600) if _passes(status)} == PASSING | {403, 429}
+
+
+def _passes(status: int) -> bool:
+    error = judged(httpx.Response(status, headers={"Retry-After": "5"}))
+    return error is not None and error.transient
+
+
+def judged(response: httpx.Response) -> FetchError | None:
+    """Return why ``response`` is no result; None if it is one."""
+    exchange = Exchange(Limits(Timeouts(), max_body=0, redirects=0, allow_insecure_redirects=False), Progress())
+    try:
+        judge(response, Expect(), exchange, datetime(2026, 1, 1, tzinfo=UTC))
+    except FetchError as error:
+        return error
+    return None

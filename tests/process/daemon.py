@@ -148,12 +148,16 @@ class Daemon:
                 self._changed.notify_all()
 
 
+UNPRIVILEGED: Final = ("setpriv", "--bounding-set=-all", "--inh-caps=-all") if os.geteuid() == 0 else ()
+"""Takes from root what lets it read and write whatever it likes."""
+
+
 def fetchd(
-    *arguments: str, folder: Path, environment: Mapping[str, str] | None = None
+    *arguments: str, folder: Path, environment: Mapping[str, str] | None = None, before: Sequence[str] = ()
 ) -> subprocess.CompletedProcess[str]:
-    """Run another verb to its end."""
+    """Run another verb to its end; ``before`` is the command that begins it."""
     return subprocess.run(
-        [sys.executable, "-m", "fetchd", *arguments],
+        [*before, sys.executable, "-m", "fetchd", *arguments],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": PATHS, **(environment or {})},
         capture_output=True,

@@ -69,7 +69,10 @@ def test_a_job_is_run_by_hand(tmp_path: Path, upstream: UpstreamProcess) -> None
         daemon.wait_for("run_finished", 2)
         assert daemon.stop() == 0
     code, _, err = ask(daemon, "trigger", "good")
-    assert (code, err) == (69, f"no fetchd runs with the state directory {daemon.state}\n")
+    assert (code, err) == (
+        69,
+        f"no fetchd runs with the state directory {daemon.state}; name another one's by --state-dir\n",
+    )
 
 
 def test_a_trigger_has_what_is_owed_tried(tmp_path: Path, upstream: UpstreamProcess) -> None:

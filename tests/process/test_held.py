@@ -43,10 +43,17 @@ def test_neither_a_kill_nor_a_reload_forgets_the_time(tmp_path: Path, upstream: 
         assert rows["held0"]["held_until"] == rows["held1"]["held_until"] is not None
         assert rows["other"]["held_until"] is None
         assert (asked(upstream), daemon.lines("run_finished")) == (told, [])
+        before_the_hand = rows["held0"]
         code, out, err = ask(daemon, "trigger", "held0")
-        assert (code, "asked for no request before" in out) == (1, True)
+        assert code == 1
+        assert out.startswith("held0: skipped (retry_after) - 127.0.0.1 asked for no request before ")
+        assert len(out.splitlines()) == 1
         assert err == "`fetchd resume held0` has its host asked all the same\n"
         assert asked(upstream) == told
+        after = json.loads(ask(daemon, "status", "--json")[1])["jobs"]
+        assert daemon.lines("run_finished") == []
+        changed = {key for row in after if row["job"] == "held0" for key in row if row[key] != before_the_hand[key]}
+        assert changed <= {"next_slot"}
         code, out, _ = ask(daemon, "resume", "held0")
         assert (code, "held0: its host is asked again" in out) == (0, True)
         daemon.wait_for("run_finished", reason="http_5xx")

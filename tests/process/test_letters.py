@@ -62,6 +62,42 @@ def test_history_tells_how_runs_ended(tmp_path: Path, upstream: UpstreamProcess)
     assert none.returncode == 0
 
 
+def test_a_name_that_says_nothing_is_not_taken_for_a_quiet_job(tmp_path: Path, upstream: UpstreamProcess) -> None:
+    """One that is misspelt; not one that was removed, or has no run yet, nor any where the file cannot tell."""
+    config = config_of(tmp_path, upstream) + f'[jobs.never]\nurl = "{upstream.url("ok")}"\ninterval = "30d"\n'
+    with Daemon(tmp_path, config) as daemon:
+        daemon.wait_for("delivery_dead", job="a")
+        assert daemon.stop() == 0
+    asked = [("-c", str(daemon.config)), ("--state-dir", str(daemon.state))]
+    for where in asked:
+        for verb in (("history",), ("dead", "list", "--job")):
+            wrong = fetchd(*verb, "nevr", *where, folder=tmp_path)
+            assert (wrong.returncode, wrong.stdout) == (78, "")
+            assert wrong.stderr.endswith('nevr: there is no such job, and none is on record; did you mean "never"?\n')
+            assert fetchd(*verb, "never", *where, folder=tmp_path).returncode == 0
+    daemon.config.write_text(daemon.config.read_text().replace("[jobs.a]", "[jobs.added]"))
+    for job, words in (("a", "delivery_failed (sink)"), ("added", "added: no run is on record")):
+        told = fetchd("history", job, *asked[0], folder=tmp_path)
+        assert (told.returncode, words in told.stdout) == (0, True)
+    daemon.config.write_text(f"{daemon.config.read_text()}\n[jobs.")
+    assert fetchd("history", "nevr", *asked[0], folder=tmp_path).stdout == "nevr: no run is on record\n"
+
+
+def test_a_dead_letter_that_is_not_there(tmp_path: Path, upstream: UpstreamProcess) -> None:
+    """Who misspells its id is told so; those that are there are tried again, or thrown away, all the same."""
+    with Daemon(tmp_path, config_of(tmp_path, upstream)) as daemon:
+        daemon.wait_for("delivery_dead", 2, job="a")
+        assert daemon.stop() == 0
+    first = letters.dead_letters(daemon.state)[0].id
+    for verb, words in (("replay", "1 delivery to be tried again\n"), ("purge", "0 dead letters thrown away\n")):
+        done = fetchd("dead", verb, first, "nosuch-file", "-c", str(daemon.config), folder=tmp_path)
+        assert (done.returncode, done.stdout) == (1, words)
+        missing = ["nosuch-file"] if verb == "replay" else [first, "nosuch-file"]
+        assert done.stderr.splitlines() == [
+            f"there is no dead letter {id}: `fetchd dead list` shows those that there are" for id in missing
+        ]
+
+
 def test_a_damaged_database_is_set_aside_only_when_asked(tmp_path: Path, upstream: UpstreamProcess) -> None:
     """The daemon refuses, says how to go on, and keeps what was there under a name with its date."""
     config = f'[jobs.a]\nurl = "{upstream.url("ok")}"\n'

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 import signal
 import socket
+import subprocess
+import sys
 import tomllib
 from base64 import b64encode
 from pathlib import Path
 
 import pytest
 
-from tests.process.daemon import ROOT, Daemon, fetchd
+from tests.process.daemon import PATHS, ROOT, UNPRIVILEGED, Daemon, fetchd
 from tests.upstream import UpstreamProcess
 
 CANARY = "canary-5f2c9e"
@@ -248,3 +252,66 @@ def test_a_state_directory_that_cannot_be_used(tmp_path: Path) -> None:
     done = fetchd("run", "-c", write(tmp_path, '[jobs.a]\nurl = "http://127.0.0.1:1/"\n'), folder=tmp_path)
     assert done.returncode == 73
     assert str(tmp_path / "state") in done.stderr
+
+
+@pytest.mark.skipif(bool(UNPRIVILEGED) and shutil.which(UNPRIVILEGED[0]) is None, reason="needs util-linux")
+def test_what_whoever_asks_may_not_read(tmp_path: Path) -> None:
+    """An administrator who forgets sudo beside a service: it is said what is another user's, and never as a defect."""
+    path = write(tmp_path, '[jobs.a]\nurl = "http://127.0.0.1:1/"\nsinks = [{ kind = "file", path = "a" }]\n')
+    state = tmp_path / "state"
+    state.mkdir(mode=0)
+    theirs = f"{state} is another user's: ask as the user that the daemon runs as, or as root\n"
+
+    def ask(*verb: str) -> tuple[int, str]:
+        done = fetchd(*verb, "-c", path, folder=tmp_path, before=UNPRIVILEGED)
+        return done.returncode, done.stderr
+
+    for verb in (("history", "a"), ("dead", "list"), ("dead", "purge", "--all"), ("dead", "replay", "x")):
+        assert ask(*verb) == (73, theirs)
+    assert ask("status") == (69, theirs)
+    assert ask("run")[0] == ask("once", "a")[0] == 73
+    code, err = ask("check", "--online")
+    assert (code, f"failed jobs.a.sinks.file: the folder {state} may not be written to\n" in err) == (78, True)
+    Path(path).chmod(0)
+    for verb in (("check",), ("run",), ("status",), ("history", "a")):
+        assert ask(*verb) == (78, f"{path}: cannot be read: Permission denied\n")
+
+
+@pytest.mark.parametrize("verb", ["explain", "check", "schema", "example", "history"])
+def test_output_that_nobody_takes(tmp_path: Path, verb: str) -> None:
+    """A full disk is said in a line; a reader that has seen enough ends it without a word, as other programs."""
+    path = write(tmp_path, '[jobs.a]\nurl = "http://127.0.0.1:1/"\n')
+    job = ["a"] if verb in {"explain", "history"} else []
+    words = [verb] if verb in {"schema", "example"} else [verb, *job, "-c", path]
+    command = [sys.executable, "-m", "fetchd", *words]
+    if verb == "history":
+        fetchd("once", "a", "-c", path, folder=tmp_path)
+
+    def ended(command: list[str], output: int | None) -> tuple[int, bytes]:
+        environment = {**os.environ, "PYTHONPATH": PATHS}
+        done = subprocess.run(command, env=environment, stdout=output, stderr=subprocess.PIPE, check=False)
+        return done.returncode, done.stderr
+
+    with Path("/dev/full").open("wb") as full:
+        assert ended(command, full.fileno()) == (1, b"cannot write to the standard output: No space left on device\n")
+    read, write_to = os.pipe()
+    os.close(read)
+    assert ended(command, write_to) == (128 + signal.SIGPIPE, b"")
+    os.close(write_to)
+    assert ended(["sh", "-c", 'exec "$@" >&-', "sh", *command], None) == (0, b"")
+
+
+def test_a_closed_output_is_no_defect_where_a_terminal_is_looked_for(tmp_path: Path) -> None:
+    """The status asks how wide it is."""
+    with Daemon(tmp_path, '[jobs.a]\nurl = "http://127.0.0.1:1/"\ninterval = "1d"\n') as daemon:
+        done = fetchd("status", "-c", str(daemon.config), folder=tmp_path, before=("sh", "-c", 'exec "$@" >&-', "sh"))
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_output_in_an_encoding_that_lacks_letters(tmp_path: Path) -> None:
+    """What an upstream, or a path, says need not be in the letters of somebody's terminal."""
+    path = tmp_path / "\u2713.toml"
+    path.write_text('[jobs.a]\nurl = "http://127.0.0.1:1/"\n')
+    latin = {"PYTHONIOENCODING": "latin-1", "HOME": "/"}
+    done = fetchd("check", "-c", str(path), folder=tmp_path, environment=latin)
+    assert (done.returncode, done.stdout.rpartition("/")[2]) == (0, "\\u2713.toml: 1 job, nothing wrong\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sqlite3
 import time
@@ -14,7 +15,8 @@ import pytest
 
 from fetchd.alerts.memory import ALIVE
 from fetchd.store.schema import NAME
-from tests.process.outside import HANG, WITHIN, Outside, Reply, until, watched
+from tests.process.outside import HANG, WITHIN, Outside, Reply, Watched, until, watched
+from tests.process.test_control import ask
 from tests.process.test_disk import fill
 
 pytestmark = pytest.mark.timeout(60)
@@ -59,6 +61,8 @@ def test_a_full_disk(tmp_path: Path, small_disk: Path, outside: Outside) -> None
         seen.measures("fetchd_store_writable", lambda value: value == 0)
         seen.shows("/", "Warning:", "the store cannot be written")
         seen.answers("/readyz", 200, "the store cannot be written")
+        code, out, err = ask(seen.daemon, "status")
+        assert (code, err, "the store cannot be written" in out) == (0, "", True)
         outside.told(kind="store", change="new")
         outside.answer("/hook", Reply(500))
         seen.daemon.wait_for("run_finished", job="lost", outcome="delivery_failed")
@@ -183,3 +187,42 @@ def _notes(state: Path) -> int:
     with closing(sqlite3.connect(state / NAME)) as database:
         (count,) = database.execute("SELECT count(*) FROM notes WHERE name = ?", (ALIVE,)).fetchone()
     return int(count)
+
+
+def test_a_count_that_a_reload_does_not_end(tmp_path: Path, outside: Outside) -> None:
+    """Whoever changes a job has its backoff end; that it does well again only a run can show, on every side at once."""
+    outside.answer("/bad", Reply(500))
+    jobs = f"""
+    [jobs.bad]
+    url = "{outside.url}/bad"
+    interval = "1d"
+    backoff = {{ after = 3, longest = "9d" }}
+    """
+    with watched(tmp_path, outside, jobs) as seen:
+        for _ in range(3):
+            assert ask(seen.daemon, "trigger", "bad")[0] == 1
+        outside.told(job="bad", kind="failing", change="new")
+        _fails(seen, "bad", 3, backs_off=True)
+        changed = jobs.replace("after = 3", "after = 2")
+        seen.daemon.config.write_text(seen.daemon.config.read_text().replace(jobs, changed))
+        assert ask(seen.daemon, "reload")[0] == 0
+        _fails(seen, "bad", 3)
+        assert ask(seen.daemon, "trigger", "bad")[0] == 1
+        _fails(seen, "bad", 4)
+    with watched(tmp_path, outside, changed) as seen:  # it has been killed
+        _fails(seen, "bad", 4)
+        assert [part["change"] for message in outside.messages for part in message["jobs"]] == ["new"]
+        outside.answer("/bad", Reply())
+        assert ask(seen.daemon, "trigger", "bad")[0] == 0
+        _fails(seen, "bad", 0)
+        outside.told(job="bad", kind="failing", change="over")
+
+
+def _fails(seen: Watched, job: str, count: int, *, backs_off: bool = False) -> None:
+    """Return if the metrics, the page, the API and the status agree on how often ``job`` has failed in a row."""
+    assert seen.metric("fetchd_job_consecutive_failures", job=job) == count
+    page = seen.get(f"/jobs/{job}")[2]
+    assert (f"<dt>Failures in a row</dt><dd>{count}" if count else '<span class="state well">') in page
+    (row,) = json.loads(ask(seen.daemon, "status", "--json")[1])["jobs"]
+    assert (row["failures"], row["backing_off_until"] is not None) == (count, backs_off)
+    assert json.loads(seen.get(f"/api/jobs/{job}")[2])["failures"] == count

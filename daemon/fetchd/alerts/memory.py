@@ -92,7 +92,7 @@ async def recalled(store: Store, jobs: Mapping[str, Job]) -> dict[Key, Trouble]:
         memory = store.recall(name)
         key = (name, FAILING)
         if key in known:
-            known[key].count = memory.failures or known[key].count
+            known[key].count = max(memory.failures, known[key].count)  # a reload may have forgiven some
         elif memory.failures:
             known[key] = unknown[name] = Trouble(memory.failing_since or _UNKNOWN, count=memory.failures, fresh=False)
     if unknown:

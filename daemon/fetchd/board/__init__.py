@@ -20,6 +20,7 @@ from fetchd.errors import Reason
 from fetchd.job import Job
 from fetchd.overdue import NEVER, Overdue
 from fetchd.run import Delivery, Report, Run
+from fetchd.shorten import by_number
 from fetchd.store import Memory
 from fetchd.watch import Result, Unwatched
 
@@ -127,6 +128,11 @@ class Board(Unwatched):
     def standing(self, job: str) -> Standing | None:
         """Return what is known of ``job``; None if there is no such job."""
         return self._jobs.get(job)
+
+    def failures(self, job: str) -> int:
+        """Return how many Runs of ``job`` in a row did not do what they should; a reload forgives none of them."""
+        standing = self._jobs.get(job)
+        return standing.failures if standing else 0
 
     def memory(self, job: str) -> Memory:
         """Return what the store remembers of ``job``."""
@@ -257,7 +263,7 @@ class Board(Unwatched):
             known.restart(name, now)
         self._jobs = {name: self._defined(name, job) for name, job in jobs.items()}
         self._kept.clear()
-        self._names = sorted(jobs)
+        self._names = sorted(jobs, key=by_number)
         self._running &= jobs.keys()
 
     def _defined(self, name: str, job: Job) -> Standing:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +11,7 @@ from click.shell_completion import CompletionItem, get_completion_class
 
 from fetchd.errors import ConfigError
 from fetchd.whereabouts import find
+from fetchd.whereabouts import job_names as names_in
 
 SHELLS: Final = ("bash", "zsh", "fish")
 
@@ -45,8 +45,6 @@ def _jobs(given: Path | None) -> list[str]:
     try:
         # No shell has expanded the words of half a command line.
         path = find(given and given.expanduser(), environment=os.environ)
-        text = path.read_bytes().decode("utf-8-sig")
-        jobs = tomllib.loads(text.replace("\r\n", "\n")).get("jobs")
-    except (ConfigError, OSError, ValueError, RuntimeError):  # it is missing, no TOML, nested too deeply; no HOME for ~
+    except (ConfigError, RuntimeError):  # it is missing; no HOME for ~
         return []  # half a command line is no place to say so: the verb will
-    return sorted(jobs) if isinstance(jobs, dict) else []
+    return sorted(names_in(path) or [])

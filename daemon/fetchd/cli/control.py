@@ -58,8 +58,10 @@ def status(as_json: bool, watch: bool, quiet: bool, given: Path | None, state_di
 def trigger(job: str, no_wait: bool, given: Path | None, state_dir: Path | None) -> int:
     """Run JOB now, beside its schedule, also if it is paused or backs off; show how it ended.
 
-    Ctrl-C leaves the run to itself. Exit status: 0 it succeeded, or there was nothing new; 1 it failed, 69 no daemon
-    runs.
+    It is skipped, which counts for nothing, while its backlog is full, or its host has asked for no request before a
+    time beyond its deadline. Ctrl-C leaves the run to itself.
+
+    Exit status: 0 it succeeded, or there was nothing new; 1 it failed, or was skipped, 69 no daemon runs.
     """
     return _tell(state_folder(given, state_dir), {"verb": "trigger", "job": job, "wait": not no_wait})
 

@@ -106,7 +106,7 @@ def _check_online(config: Config) -> int:
 def once(job: str, dry_run: bool, given: Path | None) -> int:
     """Run JOB once, now, with its deliveries.
 
-    Exit status: 0 it succeeded, or there was nothing new; 1 it failed.
+    Exit status: 0 it succeeded, or there was nothing new; 1 it failed, or was skipped.
     """
     import asyncio
 
@@ -131,7 +131,10 @@ def once(job: str, dry_run: bool, given: Path | None) -> int:
 @config_option
 @errors_as_status
 def explain(job: str, given: Path | None) -> None:
-    """Show what counts for JOB: each value, where it comes from, and the next slots. Secrets are not shown."""
+    """Show what counts for JOB: each value, where it comes from, the next slots, and with whom it shares its host.
+
+    Secrets are not shown.
+    """
     from datetime import UTC, datetime
 
     from fetchd.config import explain as explained
@@ -145,6 +148,8 @@ def explain(job: str, given: Path | None) -> None:
         click.echo(f"{row.key:<{widths[0]}}  {row.value:<{widths[1]}}  {row.origin}")
     slots = next_slots(schedule_of(found.job), datetime.now(UTC), 5)
     click.echo("\nnext slots: " + ", ".join(slot.isoformat(sep=" ", timespec="milliseconds") for slot in slots))
+    if found.shared:
+        click.echo(f"\n{found.shared}")
 
 
 @click.command()

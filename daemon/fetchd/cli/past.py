@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import click
 
 from fetchd.cli.completion import job_names
-from fetchd.cli.shared import config_option, errors_as_status, load, state_dir_option, state_folder
+from fetchd.cli.shared import config_option, errors_as_status, load, say_missing, state_dir_option, state_folder
 from fetchd.errors import ConfigError
+from fetchd.whereabouts import find
+from fetchd.whereabouts import job_names as job_names_in
 
 
 def _looks(verb: Callable[..., int | None]) -> Callable[..., None]:
@@ -22,10 +25,12 @@ def _looks(verb: Callable[..., int | None]) -> Callable[..., None]:
 @click.option("--failures", is_flag=True, help="Only those that did not succeed.")
 @_looks
 def history(job: str, limit: int, failures: bool, given: Path | None, state_dir: Path | None) -> None:
-    """Show how the last runs of JOB ended, whether the daemon runs or not."""
+    """Show how the last runs of JOB ended, whether the daemon runs or not, also of one that was removed."""
     from fetchd import past
 
-    _say(past.history(state_folder(given, state_dir), job, limit, failures=failures))
+    folder = state_folder(given, state_dir)
+    _look_for(job, folder, given, state_dir)
+    _say(past.history(folder, job, limit, failures=failures))
 
 
 @click.group()
@@ -40,7 +45,10 @@ def dead_list(job: str | None, given: Path | None, state_dir: Path | None) -> No
     """List the dead letters, the oldest first."""
     from fetchd import past
 
-    _say(past.dead_list(state_folder(given, state_dir), job))
+    folder = state_folder(given, state_dir)
+    if job is not None:
+        _look_for(job, folder, given, state_dir)
+    _say(past.dead_list(folder, job))
 
 
 @dead.command("show")
@@ -63,7 +71,8 @@ def dead_show(id: str, given: Path | None, state_dir: Path | None) -> None:
 def dead_replay(ids: tuple[str, ...], everything: bool, wait: bool, given: Path | None, state_dir: Path | None) -> int:
     """Try dead letters again; a running daemon begins within seconds.
 
-    Exit status: 0 they are tried, with --wait: they are delivered; 1 one is dead again, 69 with --wait: no daemon runs.
+    Exit status: 0 they are tried, with --wait: they are delivered; 1 one is dead again, or was not there, 69 with
+    --wait: no daemon runs.
     """
     from datetime import UTC, datetime
 
@@ -72,8 +81,9 @@ def dead_replay(ids: tuple[str, ...], everything: bool, wait: bool, given: Path 
     chosen = _chosen(ids, everything)
     folder = state_folder(given, state_dir)
     if not wait:
+        missing = past.missing(folder, chosen)
         click.echo(past.dead_replay(folder, chosen, datetime.now(UTC)))
-        return 0
+        return say_missing(missing)
     from fetchd.cli.replaying import replay
 
     return replay(folder, chosen)
@@ -83,11 +93,18 @@ def dead_replay(ids: tuple[str, ...], everything: bool, wait: bool, given: Path 
 @click.argument("ids", nargs=-1, metavar="ID...")
 @click.option("--all", "everything", is_flag=True, help="All of them.")
 @_looks
-def dead_purge(ids: tuple[str, ...], everything: bool, given: Path | None, state_dir: Path | None) -> None:
-    """Throw dead letters away for good."""
+def dead_purge(ids: tuple[str, ...], everything: bool, given: Path | None, state_dir: Path | None) -> int:
+    """Throw dead letters away for good.
+
+    Exit status: 0 they are gone, 1 one was not there.
+    """
     from fetchd import past
 
-    click.echo(past.dead_purge(state_folder(given, state_dir), _chosen(ids, everything)))
+    chosen = _chosen(ids, everything)
+    folder = state_folder(given, state_dir)
+    missing = past.missing(folder, chosen)
+    click.echo(past.dead_purge(folder, chosen))
+    return say_missing(missing)
 
 
 def _chosen(ids: tuple[str, ...], everything: bool) -> tuple[str, ...]:
@@ -95,6 +112,17 @@ def _chosen(ids: tuple[str, ...], everything: bool) -> tuple[str, ...]:
     if bool(ids) == everything:
         raise click.UsageError("name dead letters, or say --all")
     return ids
+
+
+def _look_for(job: str, folder: Path, given: Path | None, state_dir: Path | None) -> None:
+    """Do nothing if there is a ``job``, or was, or if the configuration cannot tell."""
+    from fetchd import past
+
+    if state_dir is not None and given is None:
+        return past.look_for(job, folder, (), state_dir)
+    path = find(given, environment=os.environ)
+    names = job_names_in(path)
+    return None if names is None else past.look_for(job, folder, names, path)
 
 
 def _say(lines: Iterable[str]) -> None:

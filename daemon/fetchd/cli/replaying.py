@@ -13,7 +13,7 @@ import click
 
 from fetchd import past
 from fetchd.cli.progress import drawn_line
-from fetchd.cli.shared import EXIT_FAILED
+from fetchd.cli.shared import EXIT_FAILED, say_missing
 from fetchd.control.client import ask
 
 EVERY: Final = 0.25
@@ -31,10 +31,11 @@ def replay(state_dir: Path, ids: tuple[str, ...]) -> int:
         StoreError: what is kept cannot be read.
     """
     _running(state_dir)
+    failed = say_missing(past.missing(state_dir, ids))
     ids = past.dead_ids(state_dir, ids)
     if not ids:
         click.echo("no dead letters")
-        return 0
+        return failed
     with drawn_line() as line:
         line.say(past.dead_replay(state_dir, ids, datetime.now(UTC)))
         counts = past.replayed(state_dir, ids)
@@ -49,7 +50,7 @@ def replay(state_dir: Path, ids: tuple[str, ...]) -> int:
                     _running(state_dir)
         finally:
             line.say(str(counts))
-    return EXIT_FAILED if counts.dead else 0
+    return EXIT_FAILED if counts.dead else failed
 
 
 def _running(state_dir: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import linecache
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -33,6 +35,33 @@ class TerminatedError(BaseException):
     """SIGTERM came before there was a loop to hear it. No SystemExit: the user's modules may be under import."""
 
 
+class OutputError(OSError):
+    """What is printed cannot be written: the disk is full, or whoever read it has gone."""
+
+
+class _Output(io.TextIOWrapper):
+    """The standard output, whose errors are told from all others."""
+
+    def write(self, text: str) -> int:
+        try:
+            return super().write(text)
+        except OSError as error:
+            raise OutputError(error.errno, error.strerror) from None
+
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except OSError as error:
+            raise OutputError(error.errno, error.strerror) from None
+
+
+def _print_nothing_more() -> None:
+    """Let what is still to be written vanish: Python would else complain of it at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
+
+
 def errors_as_status(verb: Callable[..., int | None]) -> Callable[..., None]:
     """Turn what ``verb`` returns, or raises for the reader, into the exit status."""
 
@@ -50,6 +79,12 @@ def errors_as_status(verb: Callable[..., int | None]) -> Callable[..., None]:
         except FetchdError as error:
             click.echo(str(error), err=True)
             sys.exit(next((code for kind, code in status.items() if isinstance(error, kind)), EXIT_FAILED))
+        except OutputError as error:
+            _print_nothing_more()
+            if error.errno == errno.EPIPE:  # whoever reads has seen enough
+                sys.exit(128 + signal.SIGPIPE)
+            click.echo(f"cannot write to the standard output: {error.strerror}", err=True)
+            sys.exit(EXIT_FAILED)
         except KeyboardInterrupt:
             sys.exit(128 + signal.SIGINT)
         except TerminatedError:
@@ -62,7 +97,7 @@ config_option = click.option(
     "-c",
     "--config",
     "given",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),
     metavar="FILE",
     help="The configuration file. Without it: $FETCHD_CONFIG, ./fetchd.toml, the user's, /etc/fetchd/config.toml.",
 )
@@ -70,7 +105,7 @@ config_option = click.option(
 
 state_dir_option = click.option(
     "--state-dir",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),
     metavar="FOLDER",
     help="Where the daemon keeps its state; without it, the configuration file says, or the service has it.",
 )
@@ -101,6 +136,13 @@ def state_folder(given: Path | None, state_dir: Path | None) -> Path:
     return whereabouts.running_state_dir(whereabouts.find(given, environment=os.environ), environment=os.environ)
 
 
+def say_missing(lines: Sequence[str]) -> int:
+    """Say what is not there of what was named, and return the exit status."""
+    for line in lines:
+        click.echo(line, err=True)
+    return EXIT_FAILED if lines else 0
+
+
 @contextmanager
 def logging(config: Config, redact: Redactor, level: Level | None = None) -> Iterator[Log]:
     """Log to stderr as ``config`` says, without what ``redact`` takes out, for as long as the verb runs."""
@@ -115,12 +157,23 @@ def logging(config: Config, redact: Redactor, level: Level | None = None) -> Ite
 
 
 def open_standard_streams() -> None:
-    """Open what whoever started us has closed: the next file opened would else be taken for stderr."""
+    """Open what whoever started us has closed: the next file opened would else be taken for stderr.
+
+    What is printed holds whatever a server or a path says: letters that the terminal's encoding lacks are written out.
+    """
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    if sys.stdout is sys.__stdout__:
+        said = sys.stdout
+        sys.stdout = _Output(
+            open(1, "wb", closefd=False),  # noqa: SIM115 - it lives as long as the process
+            encoding=said.encoding if said else None,
+            errors=said.errors if said and said.errors != "strict" else "backslashreplace",
+            line_buffering=bool(said and said.isatty()),
+        )
 
 
 @contextmanager

@@ -8,6 +8,8 @@ from typing import Any, Final
 
 HEADINGS: Final = ("JOB", "STATE", "LAST SUCCESS", "NEXT SLOT", "OWED", "DEAD", "LAST RUN")
 """The one that holds a message comes last: where a terminal is narrow, it alone is cut."""
+FIRST_TO_GO: Final = ("LAST SUCCESS", "OWED", "DEAD", "NEXT SLOT")
+"""What is left out, in this order, where a terminal is narrower still."""
 _LONGEST: Final = 60
 _SHORTEST: Final = 24
 
@@ -20,12 +22,23 @@ def lines(head: Row, rows: Sequence[Row], width: int | None = None) -> Iterator[
     now = datetime.fromisoformat(head["now"])
     table = [HEADINGS, *(cells(row, now) for row in rows if "job" in row)]
     widths = [max(len(line[column]) for line in table) for column in range(len(HEADINGS))]
+    shown = list(range(len(HEADINGS) - 1))
     if width is not None:
-        widths[-1] = max(_SHORTEST, width - sum(widths[:-1]) - 2 * (len(widths) - 1))
+        for heading in FIRST_TO_GO:
+            if _room(width, widths, shown) >= _SHORTEST:
+                break
+            shown.remove(HEADINGS.index(heading))
+        widths[-1] = max(_SHORTEST, _room(width, widths, shown))
     yield ""
-    for *short, last in table:
-        yield "  ".join([*map(str.ljust, short, widths), _cut(last, widths[-1])]).rstrip()
+    for line in table:
+        whole = [line[column].ljust(widths[column]) for column in shown]
+        yield "  ".join([*whole, _cut(line[-1], widths[-1])]).rstrip()
     yield from owed_to_none(rows)
+
+
+def _room(width: int, widths: Sequence[int], shown: Sequence[int]) -> int:
+    """Return how many columns of the terminal are left beside those of the table that are ``shown``."""
+    return width - sum(widths[column] + 2 for column in shown)
 
 
 def owed_to_none(rows: Sequence[Row]) -> Iterator[str]:

@@ -7,6 +7,7 @@ from fetchd.config.explain import Explained, Row, explain, values_of
 from fetchd.config.load import load
 from fetchd.config.model import Config, Daemon, Dns, Host, Log
 from fetchd.config.schema import schema
+from fetchd.config.sharing import limits_of
 from fetchd.whereabouts import find
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "explain",
     "find",
     "ignored_environment",
+    "limits_of",
     "load",
     "schema",
     "values_of",

@@ -9,15 +9,27 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from fetchd.config.document import Document, read
-from fetchd.config.findings import suggestion
 from fetchd.config.lines import KeyPath
 from fetchd.config.load import build, defaults_of
+from fetchd.config.model import host_name
+from fetchd.config.sharing import Shared, shared
 from fetchd.config.written import key_text, toml_value
 from fetchd.errors import ConfigError, Finding
 from fetchd.fetch.auth import OAuth2Auth
+from fetchd.fetch.retry import passing_by
+from fetchd.fetch.verdict import ANY
 from fetchd.job import ENVIRONMENT, Job, Policy, public_url
+from fetchd.overdue import SLOTS
 from fetchd.secret import INLINE, MASK, Secret
+from fetchd.shorten import meant
+from fetchd.units import format_duration
 
+
+class _Words(str):
+    """A value that no file says so: what holds where a list is empty, or nothing is named."""
+
+
+NO_LIMIT: Final = _Words("no limit")
 _OF_A_URL: Final = ("method", "params", "expect")
 
 
@@ -32,10 +44,14 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """A job, and all that counts for it; its functions are not looked up."""
+    """A job, and all that counts for it; its functions are not looked up.
+
+    ``shared`` says in words with which others it shares its host; "" if it has none.
+    """
 
     job: Job = field(repr=False)
     rows: list[Row]
+    shared: str = ""
 
 
 def explain(path: Path, name: str, *, environment: Mapping[str, str]) -> Explained:
@@ -45,18 +61,30 @@ def explain(path: Path, name: str, *, environment: Mapping[str, str]) -> Explain
         ConfigError: something is wrong with the file, or it has no such job.
     """
     document = read(path)
-    job = build(document, environment=environment, functions=False).jobs.get(name)
+    config = build(document, environment=environment, functions=False)
+    job = config.jobs.get(name)
     if job is None:
-        jobs = document.data["jobs"]
-        raise ConfigError([Finding(str(path), None, f"jobs.{name}", f"there is no such job; {suggestion(name, jobs)}")])
+        message = f"there is no such job; {meant(name, document.data['jobs'])}"
+        raise ConfigError([Finding(str(path), None, f"jobs.{name}", message)])
     origins = _Origins(document, job, defaults_of(document, environment=environment))
     rows = [Row(key_text(place), _written(value), origins.of(place)) for place, value in _leaves(_shown(job))]
-    return Explained(job, rows)
+    host = shared(config, job)
+    return Explained(job, [*rows, *_limits(host, origins)], host.in_words()) if host else Explained(job, rows)
 
 
 def values_of(job: Job) -> list[tuple[str, str]]:
     """Return what counts for ``job``, whatever its file says by now: each key, and the value as it would be written."""
     return [(key_text(place), _written(value)) for place, value in _leaves(_shown(job))]
+
+
+def _limits(host: Shared, origins: _Origins) -> Iterator[Row]:
+    """Yield what the host of the job is spared."""
+    key = next((key for key in origins.document.data.get("hosts", {}) if host_name(key) == host.table), host.host)
+    limits = host.limits
+    spacing = format_duration(limits.min_spacing) if limits.min_spacing else NO_LIMIT
+    for name, value in (("max_concurrent", limits.max_concurrent or NO_LIMIT), ("min_spacing", spacing)):
+        place = ("hosts", key, name)
+        yield Row(key_text(place), _written(value), origins.of_table(place))
 
 
 def _shown(job: Job) -> dict[str, Any]:
@@ -77,9 +105,20 @@ def _shown(job: Job) -> dict[str, Any]:
             values["headers"][header] = value.reveal()
     for sink, sink_name in zip(values["sinks"], job.sink_names(), strict=True):
         sink["name"] = sink_name
+    _say_what_is_not_named(job, values)
     policy = {key: values.pop(key) for key in Policy.model_fields if key in values}
     sinks = values.pop("sinks")
     return {**values, **policy, "sinks": sinks}
+
+
+def _say_what_is_not_named(job: Job, values: dict[str, Any]) -> None:
+    """Put in words what counts where ``job`` leaves it open: an empty list looks as if nothing did."""
+    if "expect" in values and not job.expect.status:
+        values["expect"]["status"] = _Words(f"{ANY[0]} to {ANY[-1]}")
+    if not job.retry.on:
+        values["retry"]["on"] = _Words(passing_by())
+    if job.overdue_after is None:
+        values["overdue_after"] = _Words(f"{SLOTS} slots and the deadline")
 
 
 def _without_effect(job: Job) -> Iterator[str]:
@@ -114,8 +153,8 @@ def _leaves(value: Any, place: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
 
 
 def _written(value: Any) -> str:
-    masked = isinstance(value, str) and value.startswith(MASK[:-1])
-    return value if masked else toml_value(value)
+    as_it_is = isinstance(value, _Words) or (isinstance(value, str) and value.startswith(MASK[:-1]))
+    return value if as_it_is else toml_value(value)
 
 
 @dataclass(frozen=True)
@@ -136,6 +175,10 @@ class _Origins:
         if place[0] in Policy.model_fields and _reaches(data.get("defaults", {}), place):
             return self._line(("defaults", *place)) + " [defaults]"
         return "built-in"
+
+    def of_table(self, place: KeyPath) -> str:
+        """Return where the value at ``place``, which is no job's, comes from."""
+        return self._line(place) if _reaches(self.document.data, place) else "built-in"
 
     def _shrunk(self, phase: str) -> bool:
         return bool(getattr(self.job.timeout, phase) != getattr(self.defaults.timeout, phase))

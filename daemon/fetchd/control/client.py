@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, Final
 
-from fetchd.control.wire import BEAT_EVERY, address_in, line_of
+from fetchd.control.wire import BEAT_EVERY, line_of
 from fetchd.errors import UnavailableError
+from fetchd.whereabouts import address_in, anothers
 
 PATIENCE: Final = 5 * BEAT_EVERY
 """Seconds of silence after which a daemon does not answer."""
@@ -32,10 +33,10 @@ def ask(state_dir: Path, request: dict[str, Any], *, patience: float = PATIENCE)
             with channel.makefile("rb") as answer:
                 yield from _messages(answer, state_dir)
         except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
-            raise UnavailableError(f"no fetchd runs with the state directory {state_dir}") from None
-        except PermissionError:
-            message = f"{state_dir} is another user's: ask as the user that the daemon runs as, or as root"
+            message = f"no fetchd runs with the state directory {state_dir}; name another one's by --state-dir"
             raise UnavailableError(message) from None
+        except PermissionError:
+            raise UnavailableError(anothers(state_dir)) from None
         except TimeoutError:
             message = f"the fetchd with the state directory {state_dir} does not answer within {patience:g} s"
             raise UnavailableError(message) from None

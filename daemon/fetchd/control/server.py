@@ -20,12 +20,11 @@ from fetchd.control.wire import (
     EXIT_FAILED,
     EXIT_UNAVAILABLE,
     LONGEST_REQUEST,
-    address_in,
     line_of,
 )
 from fetchd.errors import StateError
 from fetchd.log import printable
-from fetchd.whereabouts import SOCKET
+from fetchd.whereabouts import SOCKET, address_in
 
 log = structlog.get_logger()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import difflib
 from collections.abc import Callable, Container, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,6 +23,7 @@ from fetchd.reload.reloader import Reloader
 from fetchd.roster import Roster, Runs
 from fetchd.run import Progress, Report
 from fetchd.runner import Runner
+from fetchd.shorten import meant
 from fetchd.store import Store
 from fetchd.told import lines_of
 
@@ -112,7 +112,7 @@ class Verbs:
             if name in self._inside.runner.stuck:
                 raise AskedError(f"{name}: its run ignores that it was cancelled; only a restart of the daemon ends it")
             if self._inside.runner.progress(name) is None:
-                raise AskedError(f"{name}: skipped: as many deliveries are owed, or dead, as its backlog may hold")
+                raise AskedError(f"{name}: it was not run: another process has taken its slot")
             if not request.get("wait", True):
                 raise AskedError(f"{name}: a run of it is under way")
             if not said:
@@ -215,7 +215,11 @@ class Verbs:
             if (standing := board.standing(name)) is not None:
                 await reply.data(_row(standing, look, runner.progress(name)))
         jobs = self._inside.roster.jobs
-        for lane in await self._inside.store.lanes():
+        try:
+            lanes = await self._inside.store.lanes()
+        except StoreError:
+            return  # the warnings say so, and whether the daemon does its work does not hang on it
+        for lane in lanes:
             if lane.job not in jobs or lane.sink not in jobs[lane.job].sink_names():
                 await reply.data({"owed_to": f"{lane.job} {lane.sink}", "count": lane.count})
 
@@ -227,9 +231,8 @@ class Verbs:
             raise AskedError("name a job")
         for name in names:
             if name not in jobs:
-                near = difflib.get_close_matches(name, jobs, n=1)
-                hint = f'; did you mean "{near[0]}"?' if near else ""
-                raise AskedError(f"there is no job {name} in the running configuration{hint}", EXIT_CONFIG)
+                message = f"there is no job {name} in the running configuration; {meant(name, jobs)}"
+                raise AskedError(message, EXIT_CONFIG)
         return list(dict.fromkeys(names))
 
     def _refuse_unless_running(self) -> None:

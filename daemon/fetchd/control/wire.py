@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, Final
 
-from fetchd.whereabouts import SOCKET
-
 LONGEST_REQUEST: Final = 64 * 2**10
-LONGEST_PATH: Final = 107
-"""Bytes that a socket's address holds (unix(7)), without the zero at its end."""
 BEAT_EVERY: Final = 2.0
 """Seconds after which a daemon that has nothing to tell yet says that it is there."""
 
@@ -31,21 +24,3 @@ def line_of(message: Mapping[str, Any]) -> bytes:
 
 def _text_of(value: Any) -> str:
     return value.isoformat() if hasattr(value, "isoformat") else str(value)
-
-
-@contextmanager
-def address_in(state_dir: Path) -> Iterator[str]:
-    """Give a path to the socket that is short enough for the kernel, however deep ``state_dir`` lies.
-
-    Raises:
-        OSError: the folder cannot be opened.
-    """
-    path = os.path.abspath(state_dir / SOCKET)
-    if len(os.fsencode(path)) <= LONGEST_PATH:
-        yield path
-        return
-    folder = os.open(state_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{folder}/{SOCKET}"
-    finally:
-        os.close(folder)

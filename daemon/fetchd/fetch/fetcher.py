@@ -55,7 +55,7 @@ class Fetcher:
         self._spool = spool
         self._pace = pace = pace or Pace()
         self._hosts = hosts or Hosts({}, pace.clock)
-        self._authority = Authority(self._client, vault, monotonic=pace.clock.monotonic)
+        self._authority = Authority(self._client, pace.clock, vault)
         self._templates: dict[str, Template] = {}
         self._urls: dict[str, tuple[Job, httpx.URL]] = {}
         self._turns: dict[str, Turn] = {}
@@ -70,6 +70,12 @@ class Fetcher:
         if job.respect_cache_control and (left := self._fresh.left(job)):
             return Reason.FRESH, left
         return None
+
+    def refusal(self, job: Job) -> str:
+        """Return why a Run of ``job`` that began now could send nothing before its deadline; "" if it could."""
+        if job.url is None or self._hosts.left(name := self._name(job)) < job.deadline:
+            return ""
+        return str(self._hosts.refusal(name))
 
     def held_until(self, job: Job) -> datetime | None:
         """Return when the host of ``job`` wants to be asked again, as it has said; None if it may be asked."""

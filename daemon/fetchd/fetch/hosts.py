@@ -34,7 +34,7 @@ class Hosts:
 
     def replace(self, limits: Mapping[str, HostLimits]) -> None:
         """Obey ``limits`` from now on. Who is there still counts, and a time that a host has named still holds."""
-        wanted = {_ascii(name): one for name, one in limits.items() if one != NO_LIMITS}
+        wanted = {canonical(name): one for name, one in limits.items() if one != NO_LIMITS}
         for name, host in list(self._hosts.items()):
             host.limit(wanted.get(name, NO_LIMITS))
             if name not in wanted and host.idle:
@@ -60,6 +60,11 @@ class Hosts:
     def remembered(self) -> int:
         """How many hosts have named a time."""
         return len(self._holds)
+
+    def limits(self, name: str) -> HostLimits:
+        """Return what the host called ``name`` is spared."""
+        host = self._hosts.get(name)
+        return host.limits if host is not None else NO_LIMITS
 
     def turn(self, name: str) -> Turn | None:
         """Return a turn to be waited for at the host called ``name``; None where there is nothing to wait for."""
@@ -121,7 +126,7 @@ class Hosts:
         return host
 
 
-def _ascii(name: str) -> str:
+def canonical(name: str) -> str:
     """Return ``name`` as requests carry it; international names may be written either way."""
     host, port = _parts(name)
     try:

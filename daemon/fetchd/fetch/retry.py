@@ -12,7 +12,7 @@ from typing import Final
 import httpx
 
 from fetchd.clock import Clock, SystemClock
-from fetchd.errors import FetchError
+from fetchd.errors import FetchError, Reason
 from fetchd.fetch.dates import seconds_in, until
 from fetchd.job import Job, Retry
 
@@ -20,6 +20,14 @@ IDEMPOTENT: Final = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS"})
 """Methods that do the same when they are sent twice (RFC 9110, 9.2.2)."""
 NAMES_A_TIME: Final = frozenset({403, 429, 503})
 """Statuses with which a server's Retry-After is obeyed: some say 403, GitHub among them, to those who ask too much."""
+PASSING: Final = frozenset({408, 425, 500, 502, 503, 504})
+"""Statuses that are worth another attempt without a Retry-After."""
+PASSING_REASONS: Final = (
+    *(Reason.DNS, Reason.CONNECT, Reason.TLS),
+    *(Reason.TIMEOUT_CONNECT, Reason.TIMEOUT_READ, Reason.TIMEOUT_WRITE, Reason.TIMEOUT_POOL),
+    *(Reason.PROTOCOL, Reason.AUTH, Reason.LOCAL_RESOURCE),
+)
+"""Reasons for which an attempt that brought no response may be worth another one: each error knows whether it is."""
 SPREAD: Final = 5.0
 """Seconds at the most over which those are spread who wait for the same time: they must not come back as a herd."""
 
@@ -76,8 +84,11 @@ def retry_after(response: httpx.Response, now: datetime) -> float | None:
 
     What is neither seconds nor a date says nothing; a time that is past says 0. Of several the longest holds.
     """
-    if response.status_code not in NAMES_A_TIME:
-        return None
+    return wait_named(response, now) if response.status_code in NAMES_A_TIME else None
+
+
+def wait_named(response: httpx.Response, now: datetime) -> float | None:
+    """Return the seconds that the headers Retry-After of ``response`` name, whatever its status; None without any."""
     waits = (_wait_in(text, response, now) for text in response.headers.get_list("retry-after"))
     return max((wait for wait in waits if wait is not None), default=None)
 
@@ -87,6 +98,12 @@ def _wait_in(text: str, response: httpx.Response, now: datetime) -> float | None
     if seconds is None:
         seconds = until(text, response.headers, now)
     return None if seconds is None else max(0.0, seconds)
+
+
+def passing_by() -> str:
+    """Return in words what is worth another attempt where a job does not say it."""
+    later = " and ".join(map(str, sorted(NAMES_A_TIME - PASSING)))
+    return f"{', '.join(map(str, (*PASSING_REASONS, *sorted(PASSING))))}; {later} with a Retry-After"
 
 
 def _worth_it(error: FetchError, retry: Retry) -> bool:

@@ -9,11 +9,12 @@ import httpx
 
 from fetchd.errors import FetchError, Reason
 from fetchd.fetch.exchange import Exchange
-from fetchd.fetch.retry import retry_after
+from fetchd.fetch.retry import PASSING, retry_after
 from fetchd.job import Expect
 from fetchd.shorten import shortened
 
-_TRANSIENT: Final = frozenset({408, 425, 500, 502, 503, 504})
+ANY: Final = range(200, 300)
+"""The statuses that are results where a job names none."""
 
 
 def judge(response: httpx.Response, expect: Expect, exchange: Exchange, now: datetime) -> None:
@@ -23,11 +24,10 @@ def judge(response: httpx.Response, expect: Expect, exchange: Exchange, now: dat
         FetchError: it is not; transient where another attempt may be answered otherwise.
     """
     status = response.status_code
-    wanted = status in expect.status if expect.status else 200 <= status <= 299
-    if not wanted:
+    if status not in (expect.status or ANY):
         wait = retry_after(response, now)
         # Who is told when to come back may come back then.
-        transient = status in _TRANSIENT or wait is not None
+        transient = status in PASSING or wait is not None
         error = _error(_reason(status), f"the server answered {status}", transient, response, exchange)
         error.retry_after = wait
         raise error

@@ -30,6 +30,7 @@ class Readings:
     """
 
     recall: Callable[[str], Memory]
+    failures: Callable[[str], int]
     overdue: Callable[[str], bool]
     pending: Callable[[str, str], int]
     in_flight: Callable[[], int]
@@ -147,10 +148,14 @@ class Exposition:
             yield from _head(f"fetchd_{name}", "gauge", words)
             for job in jobs:
                 yield f"fetchd_{name}{_labels(job=job)} {_number(value(readings.recall(job)))}\n"
-        name = "fetchd_job_overdue"
-        yield from _head(name, "gauge", "Whether the job has had no success for longer than its clock allows.")
-        for job in jobs:
-            yield f"{name}{_labels(job=job)} {_number(readings.overdue(job))}\n"
+        asked: Sequence[tuple[str, str, Callable[[str], float]]] = (
+            ("job_consecutive_failures", "Runs in a row that did not do what they should.", readings.failures),
+            ("job_overdue", "Whether the job has had no success for longer than its clock allows.", readings.overdue),
+        )
+        for name, words, reading in asked:
+            yield from _head(f"fetchd_{name}", "gauge", words)
+            for job in jobs:
+                yield f"fetchd_{name}{_labels(job=job)} {_number(reading(job))}\n"
 
     def _of_deliveries(self) -> Iterator[str]:
         name = "fetchd_deliveries_pending"
@@ -171,7 +176,6 @@ _OF_JOBS: Final[Sequence[tuple[str, str, Callable[[Memory], float]]]] = (
         "When the job last succeeded; 0 if it never did.",
         lambda memory: memory.last_success.timestamp() if memory.last_success else 0,
     ),
-    ("job_consecutive_failures", "Fetches of the job that have failed in a row.", lambda memory: memory.failures),
     ("job_paused", "Whether the job is paused.", lambda memory: memory.paused),
     ("dead_letters", "Deliveries of the job that were given up.", lambda memory: memory.dead),
 )

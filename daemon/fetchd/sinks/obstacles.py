@@ -36,7 +36,7 @@ def missing_program(argv: tuple[str, ...], folder: Path, env: Mapping[str, Secre
 
 def _command(options: CommandOptions, out: Path) -> Iterator[str]:
     folder = out / options.cwd if options.cwd else out
-    if options.cwd and not folder.is_dir():
+    if options.cwd and not os.path.isdir(folder):
         yield f"there is no folder {folder}"
     else:
         yield from missing_program(options.argv, folder, options.env)
@@ -56,9 +56,11 @@ def _sqlite(options: SqliteOptions, out: Path) -> Iterator[str]:
 
 
 def _taken(path: Path, *, writable: bool) -> Iterator[str]:
-    if path.exists() and not path.is_file():
+    # What may not be looked at raises with pathlib; that is told of its folder.
+    there = os.path.exists(path)
+    if there and not os.path.isfile(path):
         yield f"{path} is not a file"
-    elif writable and path.exists() and not os.access(path, os.W_OK):
+    elif writable and there and not os.access(path, os.W_OK):
         yield f"{path} may not be written to"
 
 
@@ -66,7 +68,7 @@ def _unwritable(folder: Path) -> Iterator[str]:
     """Yield that nothing can be put into ``folder``, or into the one that it would be made in."""
     while not os.path.lexists(folder) and folder != folder.parent:
         folder = folder.parent
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         yield f"{folder} is not a folder"
     elif not os.access(folder, os.W_OK | os.X_OK):
         yield f"the folder {folder} may not be written to"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from pathlib import Path
 from typing import Final
 
 from fetchd.errors import StoreError
+from fetchd.whereabouts import anothers
 
 _DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _FORBIDDEN: Final = frozenset(
@@ -43,3 +45,10 @@ def store_error(path: Path, error: BaseException) -> StoreError:
     if code == sqlite3.SQLITE_IOERR:
         return StoreError(f"{path} cannot be read or written ({error}): look after its disk")
     return StoreError(f"{path}: {type(error).__name__}: {error}")
+
+
+def asked_error(path: Path, error: BaseException) -> StoreError:
+    """Return ``error`` for whoever looks into the database beside its daemon, and may be another user."""
+    if code_of(error) in _FORBIDDEN and path.stat().st_uid != os.geteuid():
+        return StoreError(anothers(path.parent))
+    return store_error(path, error)

@@ -16,11 +16,13 @@ from fetchd.run import Report
 from fetchd.store import Memory, Owed
 from fetchd.store.bodies import Bodies
 from fetchd.store.deliveries import Deliveries
-from fetchd.store.failures import store_error
+from fetchd.store.failures import asked_error
 from fetchd.store.ledger import Ledger, by_job, counted
 from fetchd.store.rows import OWED_COLUMNS, SELECT_REPORTS, owed_of, report_of, time_of, validators_of
 from fetchd.store.schema import BODIES, NAME, connect, settle
 from fetchd.store.writer import Transaction
+
+NO_LETTER: Final = "there is no dead letter {}: `fetchd dead list` shows those that there are"
 
 _LIST: Final = """
 SELECT r.run || '-' || d.sink, d.job, d.sink, r.since, d.attempts, d.error, d.size
@@ -38,6 +40,11 @@ WHERE d.state = 'dead' AND r.run || '-' || d.sink = ?
 _STATES: Final = "SELECT r.run || '-' || d.sink, d.state FROM deliveries d JOIN results r USING (sequence)"
 _REPLAY: Final = """
 UPDATE deliveries SET state = 'owed', attempts = 0, next_try = ? WHERE sequence = ? AND sink = ?
+"""
+
+_JOBS: Final = """
+SELECT job FROM jobs UNION SELECT job FROM runs UNION SELECT job FROM skips UNION SELECT job FROM deliveries
+UNION SELECT substr(name, ?) FROM notes WHERE substr(name, 1, ?) = ?
 """
 
 
@@ -77,7 +84,7 @@ def dead_letter(state_dir: Path, id: str) -> Owed:
     with _opened(state_dir) as connection:
         row = connection.execute(_SHOW, (id,)).fetchone()
     if row is None:
-        raise StoreError(f"there is no dead letter {id}: `fetchd dead list` shows those that there are")
+        raise StoreError(NO_LETTER.format(id))
     return owed_of(row, _bodies(state_dir).path_of)
 
 
@@ -114,6 +121,13 @@ def history(state_dir: Path, job: str, limit: int) -> list[Report]:
     return [report_of(row) for row in rows]
 
 
+def jobs(state_dir: Path, noted: str) -> set[str]:
+    """Return the jobs of which anything is kept, those among it whose names stand behind ``noted`` in the notes."""
+    with _opened(state_dir) as connection:
+        rows = connection.execute(_JOBS, (len(noted) + 1, len(noted), noted)).fetchall()
+    return {job for (job,) in rows}
+
+
 def skipped(state_dir: Path, job: str) -> dict[Reason, int]:
     """Return how many slots of ``job`` were ever skipped, by reason."""
     with _opened(state_dir) as connection:
@@ -145,7 +159,7 @@ def _opened(state_dir: Path) -> Iterator[sqlite3.Connection]:
         try:
             yield connection
         except sqlite3.Error as error:
-            raise store_error(path, error) from None
+            raise asked_error(path, error) from None
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -11,7 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from fetchd.errors import StateError, StoreError
-from fetchd.store.failures import code_of, store_error
+from fetchd.store.failures import asked_error, code_of, store_error
+from fetchd.whereabouts import anothers
 
 NAME: Final = "state.db"
 BODIES: Final = "bodies"
@@ -139,20 +141,25 @@ def connect(path: Path, *, busy: float = BUSY, steps: Steps = STEPS) -> sqlite3.
     Raises:
         StoreError: there is none, it cannot be read, or another version of fetchd wrote it.
     """
-    if not path.is_file():
-        raise StoreError(f"there is no {path}: no daemon has kept anything there yet")
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise FileNotFoundError
+    except PermissionError:
+        raise StoreError(anothers(path.parent)) from None
+    except OSError:
+        raise StoreError(f"there is no {path}: no daemon has kept anything there yet") from None
     try:
         connection = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=busy, isolation_level=None
         )
     except sqlite3.Error as error:
-        raise store_error(path, error) from None
+        raise asked_error(path, error) from None
     try:
         if check_version(connection, path, len(steps)) < len(steps):
             raise StoreError(f"{path} was written by an older fetchd: start `fetchd run` once, which brings it forward")
     except sqlite3.Error as error:
         connection.close()
-        raise store_error(path, error) from None
+        raise asked_error(path, error) from None
     except BaseException:
         connection.close()
         raise

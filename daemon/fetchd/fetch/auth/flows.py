@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import replace
 from typing import Final
@@ -11,6 +10,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from fetchd.clock import Clock
 from fetchd.fetch.auth.digest import Digest, discard
 from fetchd.fetch.auth.kinds import ApiKeyAuth, DigestAuth, OAuth2Auth
 from fetchd.fetch.auth.query import KeyInQuery
@@ -30,11 +30,9 @@ FRUITLESS: Final = 60.0
 class Authority:
     """Authorises the requests of all jobs. What it keeps, it keeps for one definition of a job, secrets included."""
 
-    def __init__(
-        self, client: SharedClient, vault: Vault | None = None, *, monotonic: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._tokens = Tokens(client, monotonic, vault or Vault())
-        self._monotonic = monotonic
+    def __init__(self, client: SharedClient, clock: Clock, vault: Vault | None = None) -> None:
+        self._tokens = Tokens(client, clock, vault or Vault())
+        self._monotonic = clock.monotonic
         self._flows: dict[str, tuple[Job, httpx.Auth | None]] = {}
 
     def of(self, job: Job) -> httpx.Auth | None:

@@ -83,8 +83,8 @@ def question(auth: OAuth2Auth, refresh: str) -> Question:
     return Question(auth.token_url.reveal(), tuple(headers), body)
 
 
-def answer(status: int, retry_after: str, body: bytes) -> Token | Refusal:
-    """Return what a token server says by ``status``, its header Retry-After ("" without) and ``body``.
+def answer(status: int, wait: float, body: bytes) -> Token | Refusal:
+    """Return what a token server says by ``status``, the seconds that it wants to ``wait``, and ``body``.
 
     What the body says is not repeated beyond the known codes: it may hold what was sent.
     """
@@ -102,7 +102,7 @@ def answer(status: int, retry_after: str, body: bytes) -> Token | Refusal:
     if found is None or not 200 <= status <= 299:
         what = f"it answered {status} {code}".rstrip() if code or status != 200 else "what it answered holds no token"
         transient = status in _TRANSIENT or _CODES.get(code, False)
-        return Refusal(what, transient, _seconds(retry_after), code)
+        return Refusal(what, transient, min(wait, LONGEST_RETRY_AFTER), code)
     return _token(found)
 
 
@@ -118,11 +118,3 @@ def _token(found: dict[str, object]) -> Token | Refusal:
         float(lifetime) if isinstance(lifetime, int) and 0 < lifetime < 2**31 else None,
         refresh if isinstance(refresh, str) else "",
     )
-
-
-def _seconds(retry_after: str) -> float:
-    """Return the seconds that Retry-After means, roughly: for a date the longest that is obeyed at all."""
-    if not retry_after:
-        return 0.0
-    few = retry_after.isascii() and retry_after.isdecimal() and len(retry_after) < 10
-    return min(float(retry_after), LONGEST_RETRY_AFTER) if few else LONGEST_RETRY_AFTER

@@ -12,6 +12,7 @@ from weakref import WeakValueDictionary
 
 import httpx
 
+from fetchd.clock import Clock
 from fetchd.errors import FetchError, Reason
 from fetchd.fetch.auth.grant import Question, Refusal, Token, answer, question
 from fetchd.fetch.auth.kinds import OAuth2Auth
@@ -21,6 +22,7 @@ from fetchd.fetch.exchange import Exchange, Limits
 from fetchd.fetch.failures import TooLargeError
 from fetchd.fetch.network import Network
 from fetchd.fetch.request import DEFAULT_HEADERS, parsed
+from fetchd.fetch.retry import wait_named
 from fetchd.run import Progress
 
 LONGEST_ANSWER: Final = 64 * 1024
@@ -154,9 +156,9 @@ class Grant:
 class Tokens:
     """The grants of all jobs. One that no job has any more is forgotten, with its token."""
 
-    def __init__(self, client: SharedClient, monotonic: Callable[[], float], vault: Vault) -> None:
+    def __init__(self, client: SharedClient, clock: Clock, vault: Vault) -> None:
         self._client = client
-        self._monotonic = monotonic
+        self._clock = clock
         self._vault = vault
         self._grants: WeakValueDictionary[object, Grant] = WeakValueDictionary()
         self._refreshes: WeakValueDictionary[str, RefreshToken] = WeakValueDictionary()
@@ -167,7 +169,9 @@ class Tokens:
         key = (question(auth, first), auth.deadline, auth.early, network)
         grant = self._grants.get(key)
         if grant is None:
-            grant = self._grants[key] = Grant(auth, self._ask, self._monotonic, self._vault, self._refresh(auth, first))
+            grant = self._grants[key] = Grant(
+                auth, self._ask, self._clock.monotonic, self._vault, self._refresh(auth, first)
+            )
         return grant
 
     def _refresh(self, auth: OAuth2Auth, configured: str) -> RefreshToken:
@@ -188,7 +192,7 @@ class Tokens:
             return Refusal(f"its answer is longer than {LONGEST_ANSWER // 1024} KiB", transient=False)
         finally:
             await let_go(response)
-        return answer(response.status_code, response.headers.get("retry-after", ""), body)
+        return answer(response.status_code, wait_named(response, self._clock.now()) or 0.0, body)
 
 
 def _late(seconds: float) -> Refusal:

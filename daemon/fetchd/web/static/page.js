@@ -149,7 +149,7 @@
   }
 
   function sort() {
-    const key = (row) => `${row.dataset.rank} ${row.id}`;
+    const key = ({ dataset, id }) => `${dataset.rank} ${id.replace(/\d+/g, (digits) => digits.padStart(64, "0"))} ${id}`;
     const rows = [...list.children];
     const sorted = [...rows].sort((one, other) => (key(one) < key(other) ? -1 : 1));
     sorted.forEach((row, index) => {
