@@ -25,7 +25,7 @@ EVENTS: Final[Mapping[str, tuple[str, ...]]] = {
     "daemon_recovered": ("People are told that it is over.", *_NEWS_OF_DAEMON),
     "daemon_started": ("The process has begun.",),
     "daemon_stopped": ("The process ends.",),
-    "daemon_stopping": ("No Run begins any more; those under way have the grace to end.",),
+    "daemon_stopping": ("No Run begins any more; those under way have the grace to end, those that only wait do not.",),
     "delivery_dead": ("A delivery was given up. It is kept: `fetchd dead`.",),
     "delivery_failed": ("A sink did not take a delivery; it is tried again. At most one line a minute for each sink.",),
     "delivery_recovered": ("A sink takes deliveries again.",),

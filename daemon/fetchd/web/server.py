@@ -55,7 +55,8 @@ _OURS: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 class Limits:
     """What clients may take: connections at one time, and seconds each.
 
-    So many are answered at one time, and as many more may have asked nothing so far. At the end of the daemon, requests under way have ``leave_within`` seconds.
+    So many are answered at one time, and as many more may have asked nothing so far. At the end of the daemon, requests
+    under way have ``leave_within`` seconds.
     """
 
     connections: int = 64
