@@ -543,6 +543,20 @@ class TestDaemon:
         [title] = desk.titles
         assert ("times" in title, title.endswith("; the daemon was down for 9m 15s")) == (False, True)
 
+    async def test_starts_that_fail_do_not_forget_a_stall(self) -> None:
+        """The stacks are read once, by the first of them; the one that succeeds tells of it, and no more than once."""
+        desk = await Desk([job()]).open()
+        await desk.after(60)
+        await desk.alerts.load(desk.config, desk.boxes, stalled=True)
+        for _ in range(3):
+            desk = await desk.again(killed=True)
+        await desk.after(120)
+        [title] = desk.titles
+        assert "stood still" in title
+        desk = await desk.again(killed=True)
+        await desk.after(120)
+        assert "did not stop in order" in desk.titles[-1]
+
     @pytest.mark.parametrize("stalled", [False, True])
     async def test_what_became_of_the_process_before_is_one_thing(self, stalled: bool) -> None:
         """A loop that stood still is why the process was killed; after a stop in order there is nothing to tell."""

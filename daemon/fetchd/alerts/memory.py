@@ -22,6 +22,8 @@ log = structlog.get_logger()
 ALIVE: Final = "alerts/alive"
 RUNS: Final = "alerts/runs"
 """Noted while the daemon runs: what is there at the start was left by a process that did not stop in order."""
+REPLACED: Final = "replaced"
+"""What is noted there of one that was ended for its loop: starts that fail must not forget why, nor count as more."""
 STALLED: Final = "the loop of the process before this one stood still, so that it was replaced; the log tells where"
 CUT_OFF: Final = "the process before this one did not stop in order: killed, out of memory, failed, or without power"
 TOLD: Final = "alerts/told/"
@@ -62,6 +64,8 @@ async def became(store: Store, now: datetime, down_after: float, *, stalled: boo
         return []  # the store says so itself
     found = []
     if stalled:
+        store.note(RUNS, REPLACED)
+    if stalled or notes.get(RUNS) == REPLACED:
         found.append(("stall", STALLED))
     elif RUNS in notes:
         log.warning("daemon_cut_off", message=CUT_OFF)
