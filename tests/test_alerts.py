@@ -141,6 +141,22 @@ async def test_reminders_keep_their_rhythm() -> None:
     assert len(desk.titles) == 2
 
 
+async def test_a_clock_that_was_set_back_does_not_end_reminders() -> None:
+    """Else nobody would be reminded before it has caught up; an hour more or less does not matter."""
+    desk = await Desk([job(alerts={"reminder": "4h"})]).open()
+    desk.clock.step(400 * 86400)
+    desk.fail(times=3)
+    await desk.after(60)
+    desk.clock.step(-400 * 86400)
+    await desk.after(120)
+    assert desk.titles == ["rates is failing: http_5xx", "rates is still failing: http_5xx"]
+    desk.clock.step(-3600)
+    await desk.after(600)
+    desk.clock.step(7200)
+    await desk.after(600)
+    assert len(desk.titles) == 2
+
+
 async def test_a_restart_tells_nothing_twice_and_recoveries_still() -> None:
     """People know what an earlier process has told them; the end of it happens to come to a later one."""
     desk = await Desk([job("a"), job("b"), job("c")]).open()
@@ -456,15 +472,14 @@ class TestSinks:
         await desk.after(120)
         assert desk.titles[1:] == ["rates delivers to file again"]
 
-    async def test_a_sink_that_is_gone_is_forgotten(self) -> None:
-        """Nobody can mend what there is no more."""
+    async def test_a_sink_that_is_gone_is_told_to_be(self) -> None:
+        """Nobody can mend what there is no more; the job itself goes on."""
         desk = await Desk([job(**FILE, alerts={"after": 1})]).open()
         desk.deliver(Result.FAILED, "x")
         await desk.after(120)
-        desk.jobs = [job()]
-        desk.alerts.replace(desk.config, desk.boxes)
+        await desk.reload(job())
         await desk.after(120)
-        assert len(desk.titles) == 1
+        assert desk.titles == ["rates cannot deliver to file", "rates no longer has the sink file"]
         assert await desk.store.notes("alerts/told/") == {}
 
 

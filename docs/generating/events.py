@@ -37,6 +37,10 @@ EVENTS: Final[Mapping[str, tuple[str, ...]]] = {
     "job_overdue": ("People are told that a job is overdue.", *_NEWS),
     "job_paused": ("Somebody paused a job.",),
     "job_recovered": ("People are told that a job, or its sink, does well again.", *_NEWS),
+    "job_removed": (
+        "A job, or its sink, is no longer in the configuration: its trouble, which people know of, ends so.",
+        *_NEWS,
+    ),
     "job_resumed": ("Somebody resumed a job.",),
     "lock_not_signed": ("The lock is held, but its file could not be written; a full disk, usually.",),
     "log_lines_dropped": ("Whoever reads the log was too slow; so many lines are lost.", "count"),

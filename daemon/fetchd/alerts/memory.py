@@ -44,6 +44,7 @@ def keep(store: Store, key: Key, trouble: Trouble, redact: Redact) -> None:
         "message": str(redact(trouble.message))[:LONGEST],
         "count": trouble.count,
         "hushed": trouble.hushed,
+        "to": trouble.to,
     }
     store.note(_name(key), json.dumps(value))
 
@@ -137,6 +138,7 @@ def _key(name: str) -> Key:
 def _read(name: str, value: str) -> Trouble | None:
     try:
         read: Mapping[str, Any] = json.loads(value)
+        to = read.get("to")
         return Trouble(
             since=datetime.fromisoformat(read["since"]),
             reason=str(read["reason"]),
@@ -144,6 +146,7 @@ def _read(name: str, value: str) -> Trouble | None:
             count=int(read["count"]),
             told=datetime.fromisoformat(read["told"]),
             hushed=bool(read["hushed"]),
+            to=None if to is None else tuple(map(str, to)),
         )
     except (KeyError, TypeError, ValueError) as error:
         log.warning("notes_unreadable", note=name, message=f"what people were told is not known: {error}")
