@@ -775,6 +775,7 @@ STEPS = st.lists(
         st.tuples(st.just("succeed"), st.sampled_from("ab")),
         st.tuples(st.just("overdue"), st.sampled_from("ab")),
         st.tuples(st.just("restart"), st.sampled_from(["a", "b", "another"])),
+        st.tuples(st.just("reload"), st.sampled_from(["", "a", "b", "ab"])),
         st.tuples(st.just("wait"), st.sampled_from([5, 20, 90])),
     ),
     max_size=40,
@@ -783,12 +784,13 @@ STEPS = st.lists(
 
 @given(steps=STEPS)
 def test_whatever_happens_nothing_is_told_twice_and_all_is_told_to_be_over(steps: list[tuple[Any, ...]]) -> None:
-    """Over any course of failures, silences, successes and restarts."""
+    """Over any course of failures, silences, successes, restarts, and jobs that are taken away and come back."""
     asyncio.run(_course(steps))
 
 
 async def _course(steps: list[tuple[Any, ...]]) -> None:
-    desk = await Desk([job("a", "https://a.test/", alerts={"after": 2}), job("b", "https://b.test/")]).open()
+    jobs = [job("a", "https://a.test/", alerts={"after": 2}), job("b", "https://b.test/")]
+    desk = await Desk(jobs).open()
     for what, *how in steps:
         if what == "fail":
             desk.fail(how[0], how[1])
@@ -798,12 +800,15 @@ async def _course(steps: list[tuple[Any, ...]]) -> None:
         elif what == "overdue":
             desk.overdue[how[0]] = desk.clock.now()
             desk.alerts.replace(desk.config, desk.boxes)
+        elif what == "reload":
+            await desk.reload(*(one for one in jobs if one.name in how[0]))
         elif what == "restart":
             desk.store.forgive(how[0])  # as a reload before it does
             desk = await desk.again()
         else:
             await desk.after(how[0])
     desk.overdue.clear()
+    await desk.reload(*jobs)
     for name in "ab":
         desk.succeed(name)
     await desk.after(800, step=10)
