@@ -788,6 +788,22 @@ def test_whatever_happens_nothing_is_told_twice_and_all_is_told_to_be_over(steps
     asyncio.run(_course(steps))
 
 
+def _assert_each_once_and_over(messages: list[Message]) -> None:
+    known: dict[tuple[str, str], bool] = {}
+    for message in messages:
+        for part in (*message.jobs, *message.daemon):
+            key = (part.get("job", ""), part["kind"])
+            if part["change"] == "over":
+                over = {kind for job, kind in known if job == key[0] and known[job, kind]}
+                assert over, message
+                known.update(dict.fromkeys(((key[0], kind) for kind in over), False))
+            else:
+                assert part["change"] == "new"
+                assert not known.get(key), message
+                known[key] = True
+    assert not any(known.values())
+
+
 async def _course(steps: list[tuple[Any, ...]]) -> None:
     jobs = [job("a", "https://a.test/", alerts={"after": 2}), job("b", "https://b.test/")]
     desk = await Desk(jobs).open()
@@ -812,19 +828,7 @@ async def _course(steps: list[tuple[Any, ...]]) -> None:
     for name in "ab":
         desk.succeed(name)
     await desk.after(800, step=10)
-    known: dict[tuple[str, str], bool] = {}
-    for message in desk.notifiers["ops"].messages:
-        for part in (*message.jobs, *message.daemon):
-            key = (part.get("job", ""), part["kind"])
-            if part["change"] == "over":
-                over = {kind for job, kind in known if job == key[0] and known[job, kind]}
-                assert over, message
-                known.update(dict.fromkeys(((key[0], kind) for kind in over), False))
-            else:
-                assert part["change"] == "new"
-                assert not known.get(key), message
-                known[key] = True
-    assert not any(known.values())
+    _assert_each_once_and_over(desk.notifiers["ops"].messages)
     assert await desk.store.notes("alerts/told/") == {}
     assert Posts(desk.store, desk.clock).names == ()
 
