@@ -115,6 +115,12 @@ class Desk:
         parts = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return await Desk(**{**parts, **changed}).open()
 
+    async def reload(self, *jobs: Job) -> Desk:
+        """Let these jobs be in force."""
+        self.jobs = jobs
+        self.alerts.replace(self.config, self.boxes)
+        return self
+
     def fail(self, name: str = "rates", reason: Reason = Reason.HTTP_5XX, times: int = 1, **values: Any) -> None:
         """Let a job fail, and the store know of it."""
         for _ in range(times):

@@ -141,6 +141,22 @@ async def test_reminders_keep_their_rhythm() -> None:
     assert len(desk.titles) == 2
 
 
+async def test_a_clock_that_was_set_back_does_not_end_reminders() -> None:
+    """Else nobody would be reminded before it has caught up; an hour more or less does not matter."""
+    desk = await Desk([job(alerts={"reminder": "4h"})]).open()
+    desk.clock.step(400 * 86400)
+    desk.fail(times=3)
+    await desk.after(60)
+    desk.clock.step(-400 * 86400)
+    await desk.after(120)
+    assert desk.titles == ["rates is failing: http_5xx", "rates is still failing: http_5xx"]
+    desk.clock.step(-3600)
+    await desk.after(600)
+    desk.clock.step(7200)
+    await desk.after(600)
+    assert len(desk.titles) == 2
+
+
 async def test_a_restart_tells_nothing_twice_and_recoveries_still() -> None:
     """People know what an earlier process has told them; the end of it happens to come to a later one."""
     desk = await Desk([job("a"), job("b"), job("c")]).open()
@@ -456,15 +472,14 @@ class TestSinks:
         await desk.after(120)
         assert desk.titles[1:] == ["rates delivers to file again"]
 
-    async def test_a_sink_that_is_gone_is_forgotten(self) -> None:
-        """Nobody can mend what there is no more."""
+    async def test_a_sink_that_is_gone_is_told_to_be(self) -> None:
+        """Nobody can mend what there is no more; the job itself goes on."""
         desk = await Desk([job(**FILE, alerts={"after": 1})]).open()
         desk.deliver(Result.FAILED, "x")
         await desk.after(120)
-        desk.jobs = [job()]
-        desk.alerts.replace(desk.config, desk.boxes)
+        await desk.reload(job())
         await desk.after(120)
-        assert len(desk.titles) == 1
+        assert desk.titles == ["rates cannot deliver to file", "rates no longer has the sink file"]
         assert await desk.store.notes("alerts/told/") == {}
 
 
@@ -542,6 +557,20 @@ class TestDaemon:
         await desk.after(60)
         [title] = desk.titles
         assert ("times" in title, title.endswith("; the daemon was down for 9m 15s")) == (False, True)
+
+    async def test_starts_that_fail_do_not_forget_a_stall(self) -> None:
+        """The stacks are read once, by the first of them; the one that succeeds tells of it, and no more than once."""
+        desk = await Desk([job()]).open()
+        await desk.after(60)
+        await desk.alerts.load(desk.config, desk.boxes, stalled=True)
+        for _ in range(3):
+            desk = await desk.again(killed=True)
+        await desk.after(120)
+        [title] = desk.titles
+        assert "stood still" in title
+        desk = await desk.again(killed=True)
+        await desk.after(120)
+        assert "did not stop in order" in desk.titles[-1]
 
     @pytest.mark.parametrize("stalled", [False, True])
     async def test_what_became_of_the_process_before_is_one_thing(self, stalled: bool) -> None:
@@ -746,6 +775,7 @@ STEPS = st.lists(
         st.tuples(st.just("succeed"), st.sampled_from("ab")),
         st.tuples(st.just("overdue"), st.sampled_from("ab")),
         st.tuples(st.just("restart"), st.sampled_from(["a", "b", "another"])),
+        st.tuples(st.just("reload"), st.sampled_from(["", "a", "b", "ab"])),
         st.tuples(st.just("wait"), st.sampled_from([5, 20, 90])),
     ),
     max_size=40,
@@ -754,32 +784,13 @@ STEPS = st.lists(
 
 @given(steps=STEPS)
 def test_whatever_happens_nothing_is_told_twice_and_all_is_told_to_be_over(steps: list[tuple[Any, ...]]) -> None:
-    """Over any course of failures, silences, successes and restarts."""
+    """Over any course of failures, silences, successes, restarts, and jobs that are taken away and come back."""
     asyncio.run(_course(steps))
 
 
-async def _course(steps: list[tuple[Any, ...]]) -> None:
-    desk = await Desk([job("a", "https://a.test/", alerts={"after": 2}), job("b", "https://b.test/")]).open()
-    for what, *how in steps:
-        if what == "fail":
-            desk.fail(how[0], how[1])
-        elif what == "succeed":
-            desk.overdue.pop(how[0], None)
-            desk.succeed(how[0])
-        elif what == "overdue":
-            desk.overdue[how[0]] = desk.clock.now()
-            desk.alerts.replace(desk.config, desk.boxes)
-        elif what == "restart":
-            desk.store.forgive(how[0])  # as a reload before it does
-            desk = await desk.again()
-        else:
-            await desk.after(how[0])
-    desk.overdue.clear()
-    for name in "ab":
-        desk.succeed(name)
-    await desk.after(800, step=10)
+def _assert_each_once_and_over(messages: list[Message]) -> None:
     known: dict[tuple[str, str], bool] = {}
-    for message in desk.notifiers["ops"].messages:
+    for message in messages:
         for part in (*message.jobs, *message.daemon):
             key = (part.get("job", ""), part["kind"])
             if part["change"] == "over":
@@ -791,6 +802,33 @@ async def _course(steps: list[tuple[Any, ...]]) -> None:
                 assert not known.get(key), message
                 known[key] = True
     assert not any(known.values())
+
+
+async def _course(steps: list[tuple[Any, ...]]) -> None:
+    jobs = [job("a", "https://a.test/", alerts={"after": 2}), job("b", "https://b.test/")]
+    desk = await Desk(jobs).open()
+    for what, *how in steps:
+        if what == "fail":
+            desk.fail(how[0], how[1])
+        elif what == "succeed":
+            desk.overdue.pop(how[0], None)
+            desk.succeed(how[0])
+        elif what == "overdue":
+            desk.overdue[how[0]] = desk.clock.now()
+            desk.alerts.replace(desk.config, desk.boxes)
+        elif what == "reload":
+            await desk.reload(*(one for one in jobs if one.name in how[0]))
+        elif what == "restart":
+            desk.store.forgive(how[0])  # as a reload before it does
+            desk = await desk.again()
+        else:
+            await desk.after(how[0])
+    desk.overdue.clear()
+    await desk.reload(*jobs)
+    for name in "ab":
+        desk.succeed(name)
+    await desk.after(800, step=10)
+    _assert_each_once_and_over(desk.notifiers["ops"].messages)
     assert await desk.store.notes("alerts/told/") == {}
     assert Posts(desk.store, desk.clock).names == ()
 

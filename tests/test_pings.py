@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -17,6 +19,7 @@ from fetchd.job import Job
 from fetchd.pings import IN_FLIGHT, Pings
 from fetchd.run import Outcome, Report, Run
 from fetchd.secret import Redactor, Secret
+from fetchd.sinks import Outgoing
 from tests.receiver import Receiver, receiving, sending
 
 START = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -183,3 +186,60 @@ async def test_a_server_that_hangs_holds_up_the_pings_to_no_other() -> None:
         beat.cancel()
         await asyncio.gather(beat, return_exceptions=True)
         assert hanging.taken[-1].target == "/daemon"
+
+
+async def _cost_of_a_word(jobs: int) -> float:
+    """Return the seconds that it takes to say one, while those of so many jobs wait for servers that hang."""
+
+    async def hang(_outgoing: Outgoing) -> int:
+        return await asyncio.Event().wait()
+
+    urls = {f"job{number}": f"http://h{number % 4}.test/" for number in range(jobs)}
+    pings = Pings(hang, SystemClock(), Redactor())
+    pings.replace({name: Job.model_validate({"name": name, "url": "http://x/", "ping": urls[name]}) for name in urls})
+    for name in urls:
+        pings.started(run(name))
+    costs = []
+    for _ in range(5):
+        began = time.process_time()
+        for number in range(200):
+            pings.started(run(f"job{number}"))
+        costs.append((time.process_time() - began) / 200)
+    await pings.drain(0.0)
+    return min(costs)
+
+
+async def test_those_that_wait_cost_a_run_nothing() -> None:
+    """However many jobs ping a server that hangs, the start and the end of a Run take no longer for it."""
+    assert await _cost_of_a_word(4000) < 5 * await _cost_of_a_word(200)
+
+
+async def test_servers_take_turns() -> None:
+    """Four that are slow share the places of three: none waits until the others have nothing more to be told."""
+    gates: dict[str, asyncio.Event] = {}
+    order: list[str] = []
+
+    async def send(outgoing: Outgoing) -> int:
+        order.append(outgoing.url.split("/")[2])
+        await gates.setdefault(outgoing.url, asyncio.Event()).wait()
+        return 200
+
+    hosts = "abcd"
+    made = {
+        f"{host}{number}": Job.model_validate(
+            {"name": f"{host}{number}", "url": "http://x/", "ping": f"http://{host}.test/{number}"}
+        )
+        for host in hosts
+        for number in range(2 * IN_FLIGHT)
+    }
+    pings = Pings(send, SystemClock(), Redactor())
+    pings.replace(made)
+    for name in made:
+        pings.started(run(name))
+    while pings.in_flight:
+        await asyncio.sleep(0)
+        for gate in gates.values():
+            gate.set()
+    assert len(order) == len(made)
+    first = Counter(order[: 4 * IN_FLIGHT])
+    assert min(first[f"{host}.test"] for host in hosts) > 0

@@ -34,6 +34,9 @@ class Stage:
         self.slept = asyncio.Event()
         self.asleep = asyncio.Event()
         self.go_on = asyncio.Event()
+        self.held = asyncio.Event()
+        self.hold = asyncio.Event()
+        self.hold.set()
         store = MemoryStore()
         self.runner = Runner(
             FakeFetcher(self._act), Outbox(store, {}, SystemClock()), store, SystemClock(), max_concurrent=1
@@ -53,6 +56,8 @@ class Stage:
             await self._ignore(progress)
             return fetched()
         if one.name.startswith("sleeps"):
+            self.held.set()
+            await self.hold.wait()
             async with progress.aside():
                 self.asleep.set()
                 await self.slept.wait()
@@ -114,6 +119,30 @@ async def test_a_run_that_ends_aside_leaves_neither_a_place_more_nor_less(end: s
     assert stage.most == 1
     stage.slept.set()
     assert await asyncio.wait_for(stage.begin(job("sleeps_too"))[0], 5) is Outcome.SUCCEEDED
+
+
+@pytest.mark.parametrize("when", ["sleeping", "coming back", "later"])
+async def test_nobody_waits_at_the_end_for_a_run_that_waits_itself(when: str) -> None:
+    """Sleep is no work: what is under way has the grace, but only for as long as it is."""
+    stage = Stage()
+    if when == "later":
+        stage.hold.clear()
+    (sleeping,) = stage.begin(job("sleeps"))
+    await (stage.held if when == "later" else stage.asleep).wait()
+    others = stage.begin(job("first")) if when == "coming back" else []
+    await asyncio.sleep(0)
+    if when == "coming back":
+        stage.slept.set()
+        await asyncio.sleep(0)
+    drain = asyncio.create_task(stage.runner.drain(60.0))
+    await asyncio.sleep(0)
+    assert not drain.done()
+    stage.hold.set()
+    done, _ = await asyncio.wait({sleeping}, timeout=5)  # not wait_for, which would cancel it itself
+    assert [task.result() for task in done] == [Outcome.CANCELLED]
+    stage.go_on.set()
+    assert [await one for one in others] == [Outcome.SUCCEEDED] * len(others)
+    await asyncio.wait_for(drain, 5)
 
 
 async def test_a_run_that_was_given_up_has_no_place_to_leave() -> None:

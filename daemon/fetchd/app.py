@@ -63,11 +63,14 @@ async def serve(launch: Launch, environment: Mapping[str, str], *, new_state: bo
         signals = stack.enter_context(hear(launch.hangups, kill_all))
         stack.callback(notifier.close)
         instance = stack.enter_context(hold(state_dir))
-        stall = last_stall(state_dir)
-        _say_start(config, environment, stall)
+        _say_start(config, environment)
         if new_state and (aside := set_aside(state_dir, datetime.now(UTC))):
             log.warning("state_set_aside", path=str(aside))
         store = await stack.enter_async_context(open_store(config, launch.redact))
+        if stall := last_stall(state_dir):  # not before there is a store, which keeps that over starts that fail
+            log.error(
+                "loop_stalled", state="replaced", message="the previous process was ended for a stall", stack=stall
+            )
         parts = await build(stack, launch, store, notifier, stalled=stall is not None)
         try:
             async with asyncio.TaskGroup() as watches:
@@ -173,7 +176,7 @@ def _missed(config: Config, store: Store) -> dict[str, datetime]:
     return {name: slot for name, slot in slots.items() if slot is not None}
 
 
-def _say_start(config: Config, environment: Mapping[str, str], stall: str | None) -> None:
+def _say_start(config: Config, environment: Mapping[str, str]) -> None:
     daemon = config.daemon
     log.info(
         "daemon_started",
@@ -183,8 +186,6 @@ def _say_start(config: Config, environment: Mapping[str, str], stall: str | None
         state_dir=str(daemon.state_dir),
         jobs=len(config.jobs),
     )
-    if stall:
-        log.error("loop_stalled", state="replaced", message="the previous process was ended for a stall", stack=stall)
     obeyed = any(job.proxy.reveal() == ENVIRONMENT for job in config.jobs.values())
     if not obeyed and (names := ignored_environment(environment)):
         log.warning("environment_ignored", variables=names, message="proxies are taken from the configuration alone")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Protocol
@@ -40,7 +41,7 @@ class Live:
     """A Run in progress: what the backstop, the drain and the next slot need to know of it.
 
     ``began`` and ``deadline`` are by the monotonic clock, ``waited`` in seconds. ``removed`` says that its job is no
-    longer wanted.
+    longer wanted, ``idle`` that it waits, and nothing of it is under way.
     """
 
     run: Run
@@ -58,6 +59,7 @@ class Live:
     queued: float = 0.0
     removed: bool = False
     has_place: bool = False
+    idle: bool = False
 
 
 class LiveRuns:
@@ -69,6 +71,7 @@ class LiveRuns:
         self._give_up = give_up
         self._live: dict[str, Live] = {}
         self._stuck = asyncio.Event()
+        self._draining = False
 
     def __len__(self) -> int:
         return len(self._live)
@@ -128,13 +131,26 @@ class LiveRuns:
             await asyncio.wait({live.task for live in wanted}, timeout=GIVE_UP_AFTER)
         return [live.job.name for live in wanted if not live.task.done()]
 
+    @contextmanager
+    def idle(self, live: Live) -> Iterator[None]:
+        """Mark that a Run waits for its next attempt, or for its turn, and does nothing else meanwhile."""
+        live.idle = True
+        if self._draining:
+            live.task.cancel()
+        try:
+            yield
+        finally:
+            live.idle = False
+
     async def drain(self, grace: float) -> None:
         """Let Runs end by themselves for ``grace`` seconds, then cancel the others and wait a moment for them.
 
-        Runs that wait for a place have not begun: they are cancelled at once.
+        Runs that wait for a place have not begun, and idle ones have nothing under way, now or later: they are
+        cancelled at once.
         """
+        self._draining = True
         for live in self._live.values():
-            if live.started is None:
+            if live.started is None or live.idle:
                 live.task.cancel()
         tasks = {live.task for live in self._live.values() if not live.given_up}
         if tasks:

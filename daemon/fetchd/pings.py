@@ -73,7 +73,8 @@ class Pings(Unwatched):
         self._wait = wait
         self._deadline = deadline
         self._urls: dict[str, str] = {}
-        self._waiting: dict[str, _Word] = {}
+        # By server, in their order: who looks for the next one must not go through all that wait for one that hangs.
+        self._waiting: dict[str, dict[str, _Word]] = {}
         self._busy: dict[str, asyncio.Task[None]] = {}
         self._places: Counter[str] = Counter()
         self._servers: dict[str, str] = {}
@@ -94,8 +95,13 @@ class Pings(Unwatched):
         self._urls = {name: job.ping.reveal() for name, job in jobs.items() if job.ping}
         if daemon is not None:
             self._urls[DAEMON] = daemon.reveal()
-        self._servers = {name: _origin(url) for name, url in self._urls.items()}
-        for kept in (self._waiting, self._unsaid, self._said_at):
+        self._servers = {name: _origin(url) if name != DAEMON else DAEMON for name, url in self._urls.items()}
+        waiting = [one for words in self._waiting.values() for one in words.items()]
+        self._waiting.clear()
+        for name, word in waiting:
+            if name in self._servers:
+                self._waiting.setdefault(self._servers[name], {})[name] = word
+        for kept in (self._unsaid, self._said_at):
             for name in [name for name in kept if name not in self._urls]:
                 del kept[name]
 
@@ -147,12 +153,16 @@ class Pings(Unwatched):
         """Have ``word`` sent as soon as there is a place; an older one of the same job that waits is left out."""
         if self._closing:
             return
-        self._waiting[name] = word
+        self._waiting.setdefault(self._servers[name], {})[name] = word
         self._start_next()
 
     def _start_next(self) -> None:
         while (name := self._next()) is not None:
-            word, server = self._waiting.pop(name), self._servers[name]
+            server = self._servers[name]
+            words = self._waiting.pop(server)
+            word = words.pop(name)
+            if words:
+                self._waiting[server] = words  # behind the others
             task = asyncio.create_task(self._ping(name, word), name=f"ping {name}")
             self._busy[name] = task
             self._places[server] += name != DAEMON
@@ -161,11 +171,11 @@ class Pings(Unwatched):
     def _next(self) -> str | None:
         """Return whose ping is to be sent next: a server that hangs holds up those of others no more than itself."""
         full = self._places.total() >= IN_FLIGHT_ALL
-        for name in self._waiting:
-            if name in self._busy:
-                continue
-            if name == DAEMON or (not full and self._places[self._servers[name]] < IN_FLIGHT):
-                return name
+        for server in (DAEMON,) if full else self._waiting:
+            if self._places[server] < IN_FLIGHT:
+                for name in self._waiting.get(server, ()):
+                    if name not in self._busy:
+                        return name
         return None
 
     def _done(self, name: str, server: str, _ended: asyncio.Task[None]) -> None:
@@ -181,7 +191,7 @@ class Pings(Unwatched):
         while (failure := await self._try(word)) is not None:
             error, passes = failure
             tries += 1
-            if not passes or tries == TRIES or name in self._waiting:
+            if not passes or tries == TRIES or name in self._waiting.get(self._servers.get(name, ""), ()):
                 self.counts["failed"] += 1
                 self._say_failed(name, word, error)
                 return

@@ -6,7 +6,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -195,7 +195,7 @@ class Progress:
     ``bytes`` are those of all pages, ``earlier`` of them those of the pages before this one. ``failed`` is why the
     last attempt failed, for as long as the Run waits for the next one. ``deadline`` is when the
     Run will be cut off, by the monotonic clock; None while that is not known. What it sleeps through is spent
-    ``aside``, where it is in nobody's way.
+    ``aside``, where it is in nobody's way; what it only waits through, ``idle``: a stop does not wait for it.
     """
 
     phase: str = ""
@@ -208,6 +208,7 @@ class Progress:
     deadline: float | None = None
     timings: dict[str, float] = field(default_factory=dict)
     aside: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
+    idle: Callable[[], AbstractContextManager[None]] = nullcontext
 
     def how_far(self) -> dict[str, str | int]:
         """Return what is shown of it while it lasts."""

@@ -308,6 +308,7 @@ class Runner:
         live.started = self._clock.now()
         live.deadline = live.progress.deadline = live.began + live.job.deadline
         live.progress.aside = partial(self._aside, live)
+        live.progress.idle = partial(self._live.idle, live)
 
     @asynccontextmanager
     async def _aside(self, live: Live) -> AsyncIterator[None]:
@@ -317,8 +318,9 @@ class Runner:
             return
         live.has_place = False
         self._places.give()
-        yield
-        await self._places.take(back=True)
+        with self._live.idle(live):
+            yield
+            await self._places.take(back=True)
         live.has_place = True
 
     def _expire(self, live: Live) -> None:

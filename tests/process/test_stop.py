@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from tests.process.daemon import Daemon, fetchd
+from tests.process.test_control import ask, asking, until
 from tests.upstream import UpstreamProcess
 
 
@@ -61,6 +65,42 @@ def test_what_does_not_end_within_the_grace_is_cancelled(tmp_path: Path, upstrea
         assert time.monotonic() - began < 1.5
         last = daemon.lines("run_finished")[-1]
         assert (last["outcome"], last["reason"]) == ("cancelled", "shutdown")
+
+
+def phase_of(daemon: Daemon, job: str) -> str | None:
+    """Return what the Run of ``job`` is at."""
+    rows = json.loads(ask(daemon, "status", "--json")[1])["jobs"]
+    (running,) = (row["running"] for row in rows if row["job"] == job)
+    return running["phase"] if running else None
+
+
+def test_a_stop_does_not_wait_for_those_that_wait(tmp_path: Path, upstream: UpstreamProcess) -> None:
+    """A Run that sleeps for its host, and one that waits for its turn there, end at once; what is sent may arrive."""
+    redirect = upstream.url(f"loc/{upstream.url('ok', host='localhost')}")
+    config = f"""
+    shutdown_grace = "2s"
+    [hosts.localhost]
+    max_concurrent = 1
+    [defaults]
+    interval = "1d"
+    deadline = "1m"
+    timeout = "30s"
+    [jobs.under-way]
+    url = "{upstream.url("hang", host="localhost")}"
+    [jobs.waits]
+    url = "{redirect}"
+    [jobs.sleeps]
+    url = "{upstream.url("retryafter/40")}"
+    """
+    with Daemon(tmp_path, config) as daemon, ExitStack() as asked:
+        for job, phase in (("under-way", "headers"), ("waits", "pool"), ("sleeps", "backoff")):
+            asked.enter_context(asking(daemon, "trigger", job))
+            until(lambda job=job, phase=phase: phase_of(daemon, job) == phase)  # type: ignore[misc]
+        assert daemon.stop() == 0
+    ended = {line["job"]: line for line in daemon.lines("run_finished")}
+    assert {(line["outcome"], line["reason"]) for line in ended.values()} == {("cancelled", "shutdown")}
+    at = {job: datetime.fromisoformat(line["ts"]) for job, line in ended.items()}
+    assert (at["under-way"] - max(at["waits"], at["sleeps"])).total_seconds() > 1.5
 
 
 def test_a_second_signal_leaves_at_once(tmp_path: Path, upstream: UpstreamProcess) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from fetchd.alerts.memory import ALIVE
 from fetchd.store.schema import NAME
+from tests.process.daemon import fetchd
 from tests.process.outside import HANG, WITHIN, Outside, Reply, Watched, until, watched
 from tests.process.test_control import ask
 from tests.process.test_disk import fill
@@ -79,7 +80,10 @@ def test_a_full_disk(tmp_path: Path, small_disk: Path, outside: Outside) -> None
 
 
 def test_a_loop_that_stands_still(tmp_path: Path, outside: Outside) -> None:
-    """For a moment: it is seen where, and for how long. For good: the process ends, and the next one tells of it."""
+    """For a moment: it is seen where, and for how long. For good: the process ends, and the next one tells of it.
+
+    So it is where a start in between fails.
+    """
     (tmp_path / "shop.py").write_text(CODE)
     jobs = '[jobs.blocking]\ncollect = "shop:blocking"\n'
     with watched(tmp_path, outside, jobs, daemon='stall_timeout = "2500ms"') as seen:
@@ -95,8 +99,11 @@ def test_a_loop_that_stands_still(tmp_path: Path, outside: Outside) -> None:
         began = seen.metric("process_start_time_seconds")
         (tmp_path / "long").touch()
         assert seen.daemon.wait() == 1
+        taken = outside.url.removeprefix("http://")
+        seen.daemon.config.write_text(seen.daemon.config.read_text().replace("127.0.0.1:0", taken))
+    failed = fetchd("run", "-c", "fetchd.toml", folder=tmp_path)
+    assert (failed.returncode, "in blocking" in failed.stderr) == (73, True)
     with watched(tmp_path, outside, jobs) as seen:
-        assert "in blocking" in seen.daemon.lines("loop_stalled", state="replaced")[0]["stack"]
         seen.measures("process_start_time_seconds", lambda value: value > began)
         seen.shows("/", "Before that", "stood still, so that it was replaced")
         seen.answers("/api/status", 200, "stood still, so that it was replaced")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 from contextlib import closing
 
@@ -131,8 +130,8 @@ async def test_who_says_nothing_makes_room() -> None:
             writer.close()
 
 
-async def test_who_has_asked_keeps_the_place() -> None:
-    """What is being answered is not given up for somebody who comes later."""
+async def test_who_waits_for_an_answer_keeps_the_place() -> None:
+    """It is not given up for somebody who comes later; that one is told, and a probe needs no place."""
     asked, answer = asyncio.Event(), asyncio.Event()
 
     async def slow(job: str, limit: int) -> list[Report]:
@@ -143,11 +142,49 @@ async def test_who_has_asked_keeps_the_place() -> None:
     async with house(history=slow).served(limits=Limits(connections=1)) as client:
         request = asyncio.create_task(client.json("/api/jobs/a/runs"))
         await asked.wait()
-        with contextlib.suppress(ConnectionResetError):
-            assert await client.raw(b"") == b"", "there is no place left"
+        assert (await client.get("/api/jobs")).status == 503
+        for probe in ("/healthz", "/readyz"):
+            assert await client.text(probe)
         answer.set()
         assert await request == []
-        assert await client.text("/healthz") == "ok\n"
+        assert await client.json("/api/jobs")
+
+
+async def test_who_does_not_read_makes_room() -> None:
+    """Probes, and whoever else asks, come in however many let their answers lie; the longest of them has to go."""
+    large = [b"x" * 2**23]
+    given = asyncio.Condition()
+    count = 0
+
+    async def metrics() -> tuple[str, list[bytes]]:
+        nonlocal count
+        async with given:
+            count += 1
+            given.notify_all()
+        return "text/plain", large
+
+    async with house(metrics=metrics).served(limits=Limits(connections=2)) as client:
+        lazy = []
+        for number in (1, 2):
+            lazy.append(await asyncio.open_connection("127.0.0.1", client.port, limit=1024))
+            lazy[-1][1].write(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            async with given:
+                await given.wait_for(lambda number=number: count == number)
+        for probe in ("/healthz", "/readyz"):
+            assert await client.text(probe)
+        assert await client.json("/api/jobs")
+        assert await _all_of(lazy[0][0]) < len(large[0]), "it was cut off"
+        assert await _all_of(lazy[1][0]) > len(large[0]), "it has a place still"
+        for _, writer in lazy:
+            writer.close()
+
+
+async def _all_of(reader: asyncio.StreamReader) -> int:
+    """Return how many bytes come up to the end."""
+    size = 0
+    while piece := await reader.read(65536):
+        size += len(piece)
+    return size
 
 
 async def test_the_end_waits_for_nobody() -> None:

@@ -22,6 +22,8 @@ log = structlog.get_logger()
 ALIVE: Final = "alerts/alive"
 RUNS: Final = "alerts/runs"
 """Noted while the daemon runs: what is there at the start was left by a process that did not stop in order."""
+REPLACED: Final = "replaced"
+"""What is noted there of one that was ended for its loop: starts that fail must not forget why, nor count as more."""
 STALLED: Final = "the loop of the process before this one stood still, so that it was replaced; the log tells where"
 CUT_OFF: Final = "the process before this one did not stop in order: killed, out of memory, failed, or without power"
 TOLD: Final = "alerts/told/"
@@ -42,6 +44,7 @@ def keep(store: Store, key: Key, trouble: Trouble, redact: Redact) -> None:
         "message": str(redact(trouble.message))[:LONGEST],
         "count": trouble.count,
         "hushed": trouble.hushed,
+        "to": trouble.to,
     }
     store.note(_name(key), json.dumps(value))
 
@@ -62,6 +65,8 @@ async def became(store: Store, now: datetime, down_after: float, *, stalled: boo
         return []  # the store says so itself
     found = []
     if stalled:
+        store.note(RUNS, REPLACED)
+    if stalled or notes.get(RUNS) == REPLACED:
         found.append(("stall", STALLED))
     elif RUNS in notes:
         log.warning("daemon_cut_off", message=CUT_OFF)
@@ -133,6 +138,7 @@ def _key(name: str) -> Key:
 def _read(name: str, value: str) -> Trouble | None:
     try:
         read: Mapping[str, Any] = json.loads(value)
+        to = read.get("to")
         return Trouble(
             since=datetime.fromisoformat(read["since"]),
             reason=str(read["reason"]),
@@ -140,6 +146,7 @@ def _read(name: str, value: str) -> Trouble | None:
             count=int(read["count"]),
             told=datetime.fromisoformat(read["told"]),
             hushed=bool(read["hushed"]),
+            to=None if to is None else tuple(map(str, to)),
         )
     except (KeyError, TypeError, ValueError) as error:
         log.warning("notes_unreadable", note=name, message=f"what people were told is not known: {error}")

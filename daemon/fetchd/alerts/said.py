@@ -30,7 +30,9 @@ def _say_of_daemon(news: News) -> None:
 def _say_of_job(news: News) -> None:
     sink = {"sink": news.kind.removeprefix(SINK)} if news.kind.startswith(SINK) else {}
     fields = {"job": news.job, **sink, "since": news.since.isoformat(timespec="seconds")}
-    if news.change is Change.OVER:
+    if news.gone:
+        log.info("job_removed", **fields, was="sink_failing" if sink else news.kind)
+    elif news.change is Change.OVER:
         log.info("job_recovered", **fields, was="sink_failing" if sink else news.kind)
     elif sink:
         log.warning("sink_failing", **fields, failures=news.count, message=news.message)

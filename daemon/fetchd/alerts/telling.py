@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final, Protocol
-from urllib.parse import urlsplit
+from typing import Final
 
 from fetchd.alerts.happenings import Happenings
 from fetchd.alerts.memory import ALIVE, NOT_FAILED, RUNS, became, forget, keep, recalled
-from fetchd.alerts.options import ALWAYS_TOLD, AlertOptions, Maintenance
 from fetchd.alerts.posts import Box, Posts
+from fetchd.alerts.rules import Rules, Told
 from fetchd.alerts.said import say
 from fetchd.alerts.troubles import (
     DAEMON,
@@ -34,7 +33,6 @@ from fetchd.alerts.words import Redact, compose, reasons
 from fetchd.clock import Clock
 from fetchd.errors import Reason
 from fetchd.job import Job
-from fetchd.notifiers.message import NotifierOptions
 from fetchd.run import Delivery, Report, new_run_id
 from fetchd.store import Memory, Store
 from fetchd.watch import Result, Unwatched
@@ -47,30 +45,9 @@ OVERDUE_EVERY: Final = 30.0
 OVERDUE_AT_ONCE: Final = 100
 """Jobs that are looked at in one turn of the loop: a cron expression takes a moment to follow."""
 ALIVE_EVERY: Final = 60.0
-_LOCAL: Final = ("localhost", "127.", "[::1]")
 
 OverdueSince = Callable[[Job, Memory], datetime]
 """Returns the instant at which a job becomes, or became, overdue."""
-
-
-class Told(Protocol):
-    """What of a configuration counts here."""
-
-    @property
-    def jobs(self) -> Mapping[str, Job]:
-        """Return the jobs by name."""
-
-    @property
-    def alerts(self) -> AlertOptions:
-        """Return how people are told."""
-
-    @property
-    def notifiers(self) -> Mapping[str, NotifierOptions]:
-        """Return where messages go, by name."""
-
-    @property
-    def maintenance(self) -> Sequence[Maintenance]:
-        """Return when nobody is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +68,7 @@ class Alerts(Unwatched):
         self._overdue_since = overdue_since
         self._posts = posts
         self._teller = teller
-        self._jobs: Mapping[str, Job] = {}
-        self._hosts: dict[str, str] = {}
-        self._remote: frozenset[str] = frozenset()
-        self._options = ALWAYS_TOLD
-        self._maintenance: Sequence[Maintenance] = ()
+        self._rules = Rules()
         self._troubles = Troubles()
         self._happenings = Happenings(store, clock, teller.redact)
         self._looks: list[tuple[datetime, str]] = []
@@ -115,19 +88,17 @@ class Alerts(Unwatched):
         await self._posts.load()
         await self._happenings.load()
         self.replace(told, boxes)
-        self._troubles.by_key = await recalled(self._store, self._jobs)
-        self._forget_gone()
+        self._troubles.by_key = await recalled(self._store, self._rules.jobs)
+        self._look_for_gone()
         self.daemon_ok("config")  # this process has one
-        self._before = await became(self._store, self._clock.now(), self._options.down_after, stalled=stalled)
+        self._before = await became(self._store, self._clock.now(), self._rules.options.down_after, stalled=stalled)
         return "; ".join(words for _, words in self._before)
 
     def replace(self, told: Told, boxes: Mapping[str, Box]) -> None:
         """Go by this configuration from now on; ``boxes`` are its notifiers, open."""
-        self._jobs, self._options, self._maintenance = told.jobs, told.alerts, told.maintenance
-        self._hosts = {name: host for name, job in told.jobs.items() if (host := _host(job))}
-        self._remote = frozenset(name for name, host in self._hosts.items() if not _is_local(host))
+        self._rules = Rules.of(told)
         self._posts.replace(boxes, told.alerts.retry_for)
-        self._forget_gone()
+        self._look_for_gone()
         self._look_at_all(self._clock.now())
         self._poked = True
 
@@ -153,9 +124,9 @@ class Alerts(Unwatched):
     def finished(self, report: Report) -> None:
         """Take note of how a Run has ended."""
         name = report.run.job
-        if name not in self._jobs:
+        if name not in self._rules.jobs:
             return
-        if (report.outcome.good or report.status is not None) and name in self._remote:
+        if (report.outcome.good or report.status is not None) and name in self._rules.remote:
             self._reached()
         if report.outcome.good:
             if self._troubles.by_key:
@@ -170,7 +141,7 @@ class Alerts(Unwatched):
     def tried(self, delivery: Delivery, result: Result, error: str) -> None:
         """Take note of what became of a delivery."""
         key = (delivery.job, SINK + delivery.sink)
-        if delivery.job not in self._jobs:
+        if delivery.job not in self._rules.jobs:
             return
         if result is Result.DELIVERED:
             if self._troubles.by_key:
@@ -200,13 +171,13 @@ class Alerts(Unwatched):
             if self._alive_at == float("-inf"):
                 self._store.note(RUNS, now.isoformat())
             self._store.note(ALIVE, now.isoformat())
-            self._alive_at = monotonic + min(ALIVE_EVERY, self._options.down_after / 2)
+            self._alive_at = monotonic + min(ALIVE_EVERY, self._rules.options.down_after / 2)
         if self._tell_at is None:
             if not self._poked and monotonic < self._look_at:
                 return
             self._poked, self._look_at = False, monotonic + LOOK_EVERY
             if self._news():
-                self._tell_at = max(monotonic + self._options.group_wait, self._earliest)
+                self._tell_at = max(monotonic + self._rules.options.group_wait, self._earliest)
         elif monotonic >= self._tell_at:
             self._tell()
 
@@ -236,7 +207,7 @@ class Alerts(Unwatched):
 
     def _look_at_all(self, now: datetime) -> None:
         self._looked = now
-        self._looks = [(now, name) for name in self._jobs]  # all alike: a heap
+        self._looks = [(now, name) for name in self._rules.jobs]  # all alike: a heap
         heapq.heapify(self._looks)
 
     def _look_for_overdue(self, now: datetime) -> None:
@@ -247,7 +218,7 @@ class Alerts(Unwatched):
             if not self._looks or self._looks[0][0] > now:
                 return
             _, name = heapq.heappop(self._looks)
-            job = self._jobs.get(name)
+            job = self._rules.jobs.get(name)
             if job is not None:
                 heapq.heappush(self._looks, (self._overdue(job, now), name))
 
@@ -288,23 +259,7 @@ class Alerts(Unwatched):
         return memory.last_success is not None and memory.last_success >= trouble.since
 
     def _policy_at(self, now: datetime) -> Callable[[str], Policy]:
-        active = [window for window in self._maintenance if window.active(now)]
-
-        def policy(name: str) -> Policy:
-            job = self._jobs.get(name)
-            if job is None:
-                return Policy(reminder=self._options.reminder)
-            paused = self._store.recall(name).paused
-            return Policy(
-                after=job.alerts.after,
-                overdue=job.alerts.overdue,
-                recovery=job.alerts.recovery,
-                reminder=job.alerts.reminder,
-                host=self._hosts.get(name, ""),
-                quiet=paused or any(window.covers(name) for window in active),
-            )
-
-        return policy
+        return self._rules.at(now, lambda name: self._store.recall(name).paused)
 
     def _news(self) -> list[News]:
         """Return all that is to be told by now."""
@@ -319,11 +274,11 @@ class Alerts(Unwatched):
         news = self._without_network(self._news(), now)
         if not news:
             return
-        self._earliest = monotonic + self._options.group_interval
-        said = [one for one in news if one.change is not Change.OVER or self._tells_recovery(one.job)]
-        for name in self._posts.names:
-            own = [one for one in said if name in self._notified(one.job)]
-            if own:
+        self._earliest = monotonic + self._rules.options.group_interval
+        names = self._posts.names
+        heard = [(one, self._rules.hear(one, names)) for one in news]
+        for name in names:
+            if own := [one for one, by in heard if name in by]:
                 teller = self._teller
                 message = compose(own, now, id=new_run_id(), host=teller.host, redact=teller.redact)
                 self._posts.put(name, message)
@@ -332,14 +287,16 @@ class Alerts(Unwatched):
 
     def _without_network(self, news: list[News], now: datetime) -> list[News]:
         """Return ``news``, in which the machine being offline stands for all that would follow from it."""
-        if not self._options.offline:
+        if not self._rules.options.offline:
             return news
-        failing = [one for one in news if (one.kind, one.change) == (FAILING, Change.NEW) and one.job in self._remote]
+        failing = [
+            one for one in news if (one.kind, one.change) == (FAILING, Change.NEW) and one.job in self._rules.remote
+        ]
         silent = [one for one in failing if one.reason in NO_CONTACT]
         known = self._troubles.by_key.get((DAEMON, OFFLINE))
         if known is None or not known.on:
             beside = self._troubles.silent(silent, self._policy_at(now), self._contact) if silent else []
-            beside = [one for one in beside if one.job in self._remote]
+            beside = [one for one in beside if one.job in self._rules.remote]
             if not offline([*failing, *beside], self._contact):
                 return news
             silent += beside
@@ -361,38 +318,16 @@ class Alerts(Unwatched):
         if news.change is Change.ONCE:
             self._happenings.told(news.key, now)
             return
-        trouble = self._troubles.told(news, now)
+        owed = self._rules.owed(news, self._posts.names)
+        trouble = self._troubles.told(news, now, self._clock.monotonic(), owed)
         if trouble is None:
             forget(self._store, news.key)
         else:
             keep(self._store, news.key, trouble, self._teller.redact)
 
-    def _notified(self, job: str) -> Iterable[str]:
-        named = self._jobs[job].alerts.notify if job in self._jobs else self._options.notify
-        return self._posts.names if named is None else named
-
-    def _tells_recovery(self, job: str) -> bool:
-        return job not in self._jobs or self._jobs[job].alerts.recovery
-
-    def _forget_gone(self) -> None:
-        """Forget what was wrong with jobs and sinks that there are no more."""
-        sinks = {(name, SINK + sink) for name, job in self._jobs.items() for sink in job.sink_names()}
-
-        def still_there(key: Key) -> bool:
-            job, kind = key
-            return job == DAEMON or (job in self._jobs and (not kind.startswith(SINK) or key in sinks))
-
-        for key in self._troubles.forget(still_there):
+    def _look_for_gone(self) -> None:
+        """Have people told, or forget, what was wrong with jobs and sinks that there are no more."""
+        for key in self._troubles.sort_out(self._rules.has, self._posts.names):
             forget(self._store, key)
-        self._happenings.forget(still_there)
-
-
-def _host(job: Job) -> str:
-    """Return the host that ``job`` fetches from; empty if a function knows it alone."""
-    return urlsplit(job.url.reveal()).netloc.rpartition("@")[2].lower() if job.url else ""
-
-
-def _is_local(host: str) -> bool:
-    """Return whether ``host`` is this machine, which can be reached without a network."""
-    name = host.rpartition(":")[0] or host
-    return host.startswith(_LOCAL) or name.endswith(".localhost") or "%2f" in host
+        self._happenings.forget(self._rules.has)
+        self._poked = True

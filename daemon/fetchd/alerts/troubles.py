@@ -7,8 +7,8 @@ and whatever was told is in the end told to be over.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
@@ -33,7 +33,11 @@ OUTAGE: Final = NO_CONTACT | {str(reason) for reason in _BY_OUTAGE}
 DOWN_FOR: Final = 60.0
 """Seconds for which a sink takes nothing before people are told: the first tries come fast, and restarts are short."""
 RECOVERY_WAIT: Final = 600.0
-"""The longest, in seconds, that a recovery waits for jobs of the same host that have not been run since."""
+"""The longest, in seconds, that a recovery waits: for jobs of the same host that have not been run since, and to last,
+where the one before it did not.
+"""
+RELAPSE_WITHIN: Final = 3600.0
+"""Seconds within which what comes again is taken to come and go: people would be told of each time."""
 
 Key = tuple[str, str]
 """A job's name, or `DAEMON`, and the kind of trouble."""
@@ -45,7 +49,9 @@ class Trouble:
 
     ``count`` are the failures in a row; ``told`` is when people were last told, None if they do not know; ``hushed``
     says that they know it as part of the machine being offline; ``fresh`` that it was seen since that was over; ``ran``
-    is when it was last seen to be so or not, and ``until`` when it was over, as far as that is known.
+    is when it was last seen to be so or not, and ``until`` when it was over, as far as that is known. ``to`` are those
+    who were told, by their names, and are to be told of its end; None if that is not known. ``gone`` says that there is
+    no such job, or sink, any more; ``relapsed`` that people have been told before, and not long ago, that it is over.
     """
 
     since: datetime
@@ -58,6 +64,9 @@ class Trouble:
     fresh: bool = True
     ran: float = float("-inf")
     until: datetime | None = None
+    to: tuple[str, ...] | None = None
+    gone: bool = False
+    relapsed: bool = False
 
 
 class Change(StrEnum):
@@ -71,7 +80,10 @@ class Change(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """One thing to be told; ``host`` is where the job fetches from, empty if that is not known."""
+    """One thing to be told; ``host`` is where the job fetches from, empty if that is not known.
+
+    ``to`` and ``gone`` are as those of `Trouble`.
+    """
 
     job: str
     kind: str
@@ -82,6 +94,8 @@ class News:
     count: int = 0
     host: str = ""
     until: datetime | None = None
+    to: tuple[str, ...] | None = None
+    gone: bool = False
 
     @property
     def key(self) -> Key:
@@ -106,6 +120,8 @@ class Troubles:
     """All that is wrong, by job and kind."""
 
     by_key: dict[Key, Trouble] = field(default_factory=dict)
+    _over: dict[Key, float] = field(default_factory=dict)
+    """When people were told that it is over: of those that would be relapses if they came again."""
 
     def failed(self, key: Key, seen: Trouble) -> bool:
         """Note a failure as it is ``seen``; return whether it may be worth telling."""
@@ -133,15 +149,24 @@ class Troubles:
         known.on, known.until, known.ran = False, until, ran
         return True
 
-    def told(self, news: News, now: datetime) -> Trouble | None:
-        """Note that people have been told; return the trouble as they know it, None if it is over."""
+    def told(self, news: News, now: datetime, monotonic: float, owed: Iterable[str]) -> Trouble | None:
+        """Note that people have been told, and to whom its end is ``owed``.
+
+        Return the trouble as they know it, None if it is over.
+        """
         trouble = self.by_key.get(news.key)
         if trouble is None or news.change is Change.ONCE:
             return trouble
+        self._over = {key: at for key, at in self._over.items() if monotonic - at < RELAPSE_WITHIN}
         if news.change is Change.OVER:
+            if not news.gone:
+                self._over[news.key] = monotonic
             del self.by_key[news.key]
             return None
+        if news.change is Change.NEW:
+            trouble.relapsed = news.key in self._over
         trouble.told = now
+        trouble.to = tuple(dict.fromkeys((*(trouble.to or ()), *owed)))
         return trouble
 
     def decide(self, policy_of: Callable[[str], Policy], now: datetime, monotonic: float) -> list[News]:
@@ -155,11 +180,15 @@ class Troubles:
             policy = policies[key[0]]
             if trouble.told is None or policy.quiet:
                 continue
-            if not trouble.on:
-                held = trouble.ran > waiting.get(policy.host, trouble.ran) and monotonic - trouble.ran < RECOVERY_WAIT
-                if not held or key[1] not in {FAILING, OVERDUE}:
+            if trouble.gone:
+                news.append(self._news(key, Change.OVER, policies))
+            elif not trouble.on:
+                beside = key[1] in {FAILING, OVERDUE} and trouble.ran > waiting.get(policy.host, trouble.ran)
+                held = (beside or trouble.relapsed) and monotonic - trouble.ran < RECOVERY_WAIT
+                if not held:
                     news.append(self._news(key, Change.OVER, policies))
-            elif not trouble.hushed and (now - trouble.told).total_seconds() >= policy.reminder:
+            elif not trouble.hushed and abs((now - trouble.told).total_seconds()) >= policy.reminder:
+                # Of a clock that was set far back people are reminded at once, not once it has caught up.
                 news.append(self._news(key, Change.STILL, policies))
         return news
 
@@ -173,19 +202,30 @@ class Troubles:
         found = [self._news(key, Change.NEW, policies) for key in keys]
         return [one for one in found if one.reason in NO_CONTACT and (since is None or one.since > since)]
 
-    def forget(self, keep: Callable[[Key], bool]) -> list[Key]:
-        """Forget the troubles that are not to be kept, without a word; return which."""
-        gone = [key for key in self.by_key if not keep(key)]
-        for key in gone:
-            del self.by_key[key]
-        return gone
+    def sort_out(self, is_there: Callable[[Key], bool], names: Collection[str]) -> list[Key]:
+        """Note which troubles are of what is there no more, and return those of which nobody knows, or not by name.
+
+        They are forgotten if they are gone, or over. ``names`` are the notifiers: where none is left of those who were
+        told, nobody knows, and whoever is to be told by now is told.
+        """
+        unknown = []
+        for key, trouble in list(self.by_key.items()):
+            trouble.gone = not is_there(key)
+            if names and trouble.to and not any(name in names for name in trouble.to):
+                trouble.told = trouble.to = None
+                unknown.append(key)
+            elif trouble.gone and (trouble.told is None or trouble.hushed):
+                unknown.append(key)
+            if key in unknown and (trouble.gone or not trouble.on):
+                del self.by_key[key]
+        return unknown
 
     def unhush(self) -> list[Key]:
         """Let what was known as part of being offline be told by itself, once it is seen again; return which."""
         keys = [key for key, trouble in self.by_key.items() if trouble.hushed]
         for key in keys:
             trouble = self.by_key[key]
-            trouble.hushed, trouble.told, trouble.fresh = False, None, False
+            trouble.hushed, trouble.told, trouble.to, trouble.fresh = False, None, None, False
             if not trouble.on:
                 del self.by_key[key]
         return keys
@@ -245,8 +285,10 @@ class Troubles:
     def _news(self, key: Key, change: Change, policies: Mapping[str, Policy]) -> News:
         trouble = self.by_key[key]
         host = policies[key[0]].host
-        until = trouble.until if change is Change.OVER else None
-        return News(*key, change, trouble.since, trouble.reason, trouble.message, trouble.count, host, until)
+        news = News(*key, change, trouble.since, trouble.reason, trouble.message, trouble.count, host)
+        if change is not Change.OVER:
+            return news
+        return replace(news, until=trouble.until, to=trouble.to, gone=trouble.gone)
 
 
 class _Policies(dict[str, Policy]):

@@ -17,6 +17,7 @@ LISTED: Final = 10
 DETAILED: Final = 50
 """Jobs that a message holds one by one as fields."""
 REASONS: Final = 5
+GONE: Final = "it is no longer in the configuration"
 LONGEST: Final = 300
 """Characters of one error."""
 
@@ -53,7 +54,7 @@ class _Shown:
     def __init__(self, news: News, redact: Redact) -> None:
         self.news = news
         # Secrets are taken out before the text is cut, or one would be cut in half and half shown.
-        text = printable(" ".join(str(redact(news.message)).split()))
+        text = GONE if news.gone else printable(" ".join(str(redact(news.message)).split()))
         self.message = text if len(text) <= LONGEST else f"{text[:LONGEST]} [...]"
 
     @property
@@ -84,6 +85,10 @@ class _Shown:
         """Return what is said of the job, behind its name."""
         news = self.news
         sink = news.kind.removeprefix(SINK)
+        if news.gone:
+            return (
+                f"no longer has the sink {sink}" if news.kind.startswith(SINK) else "is no longer in the configuration"
+            )
         if news.change is Change.OVER:
             return "does well again" if news.kind in {FAILING, OVERDUE} else f"delivers to {sink} again"
         still = "still " if news.change is Change.STILL else ""
@@ -98,6 +103,8 @@ class _Shown:
     def details(self, now: datetime) -> str:
         """Return what stands below a title that has said the claim."""
         news = self.news
+        if news.gone:
+            return f"that ends its trouble, since {_written(news.since)}"
         if news.change is Change.OVER:
             return f"after {lasted(news.since, news.until or now)}, since {_written(news.since)}"
         since = f"since {_written(news.since)}" if news.change is not Change.ONCE else ""
@@ -134,11 +141,11 @@ def _by_job(shown: Iterable[_Shown]) -> list[_Shown]:
 
 def _title(daemon: Sequence[_Shown], jobs: Sequence[_Shown]) -> str:
     parts = [one.daemon_claim() for one in daemon[:2]]
-    groups: dict[tuple[str, Change], list[_Shown]] = {}
+    groups: dict[tuple[str, Change, bool], list[_Shown]] = {}
     for one in jobs:
         kind = SINK if one.news.kind.startswith(SINK) else one.news.kind
         kind = FAILING if one.news.change is Change.OVER and kind == OVERDUE else kind
-        groups.setdefault((kind, one.news.change), []).append(one)
+        groups.setdefault((kind, one.news.change, one.news.gone), []).append(one)
     parts += [_counted(group) for group in groups.values()]
     return "; ".join(parts)
 
@@ -148,6 +155,8 @@ def _counted(group: Sequence[_Shown]) -> str:
     first = group[0].news
     if len(group) == 1:
         return f"{first.job} {group[0].claim()}"
+    if first.gone:
+        return f"{len(group)} {'sinks' if first.kind.startswith(SINK) else 'jobs'} are no longer in the configuration"
     still = "still " if first.change is Change.STILL else ""
     if first.kind.startswith(SINK):
         if first.change is Change.ONCE:

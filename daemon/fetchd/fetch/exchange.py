@@ -73,6 +73,7 @@ class Exchange:
         "_afterwards",
         "_entered",
         "_started",
+        "alone",
         "at_proxy",
         "fresh",
         "limits",
@@ -95,6 +96,8 @@ class Exchange:
         """Whether anything of a request may have arrived at a server."""
         self.turn: Turn | None = None
         """The turn at the first host, if the Run has waited for it already."""
+        self.alone = False
+        """Whether its Run does nothing else meanwhile."""
         self.reused = False
         """Whether the connection has served an exchange before."""
         self.fresh = False

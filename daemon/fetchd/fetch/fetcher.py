@@ -124,7 +124,7 @@ class Fetcher:
             progress.attempts += 1
             progress.failed = None
             exchange = Exchange(Limits.of(job), progress)
-            exchange.turn = turn
+            exchange.turn, exchange.alone = turn, True
             try:
                 return await self._attempt(job, run, exchange, validators, ask)
             except FetchError as error:

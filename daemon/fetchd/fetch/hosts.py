@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from datetime import datetime
 from functools import partial
 from ipaddress import IPv6Address
@@ -114,7 +114,9 @@ class Hosts:
             if host.limits.min_spacing:
                 exchange.be_patient()
             rank = Rank.PLACED if turn.placed else Rank.EXCHANGE
-            if not await host.wait(turn, rank):
+            with exchange.progress.idle() if exchange.alone else nullcontext():
+                welcome = await host.wait(turn, rank)
+            if not welcome:
                 raise self.refusal(name, exchange)
         turn.started = True
 

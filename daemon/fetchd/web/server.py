@@ -1,6 +1,7 @@
 """HTTP: one request a connection, read-only, each connection bounded in time and all of them in number.
 
-Whoever holds connections open and asks nothing must not keep a probe out: a service manager would end the daemon.
+Whoever holds connections open, and asks nothing or reads nothing, must not keep a probe out: a service manager would
+end the daemon.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ log = structlog.get_logger()
 
 LONGEST_LINE: Final = 4096
 MOST_HEADERS: Final = 64
+PROBES: Final = frozenset({"/healthz", "/readyz"})
+"""What is asked by whoever ends the daemon if there is no answer."""
 WRITTEN_AT_ONCE: Final = 65536
 """Bytes from which on a piece is sent: a thousand small ones take longer to send than to render."""
 
@@ -52,7 +55,8 @@ _OURS: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 class Limits:
     """What clients may take: connections at one time, and seconds each.
 
-    At the end of the daemon, requests under way have ``leave_within`` seconds.
+    So many are answered at one time, and as many more may have asked nothing so far. At the end of the daemon, requests
+    under way have ``leave_within`` seconds.
     """
 
     connections: int = 64
@@ -68,31 +72,53 @@ class _Silence(logging.Logger):
 
 
 class _Room:
-    """The connections that there are, at most ``places``, and which of them have asked nothing so far."""
+    """The connections that there are: at most ``places`` that have asked nothing so far, and as many to be answered.
+
+    Probes are answered besides: their answers leave at once, whether anybody reads them or not.
+    """
 
     def __init__(self, places: int) -> None:
         self._places = places
-        self._inside: set[_Connection] = set()
+        # Each in the order in which they came there.
         self._silent: dict[RequestHandler, _Connection] = {}
+        self._waiting: dict[RequestHandler, _Connection] = {}
+        self._reading: dict[RequestHandler, _Connection] = {}
 
     def enter(self, connection: _Connection) -> None:
         """Take one more; if that is one too many, the one that has been silent for longest has to go."""
-        self._inside.add(connection)
         self._silent[connection] = connection
-        if len(self._inside) > self._places:
-            longest = next(iter(self._silent.values()))
-            self.leave(longest)
-            # Not within its own beginning, if it is the new one.
-            asyncio.get_running_loop().call_soon(longest.cut_off)
+        if len(self._silent) > self._places:
+            self._make_room(self._silent)
 
-    def asked(self, connection: RequestHandler) -> None:
-        """Note that a request has come: it is answered, whoever else wants to come in."""
-        self._silent.pop(connection, None)
+    def asked(self, connection: RequestHandler) -> bool:
+        """Note that a request has come which takes a place; return whether there is one.
+
+        Who has been reading an answer for longest makes room for it. Who still waits for one does not.
+        """
+        if len(self._waiting) + len(self._reading) >= self._places:
+            if not self._reading:
+                return False
+            self._make_room(self._reading)
+        entered = self._silent.pop(connection, None)
+        if entered is not None:  # else it has been cut off meanwhile
+            self._waiting[connection] = entered
+        return True
+
+    def answered(self, connection: RequestHandler) -> None:
+        """Note that there is an answer: from here on it is up to the client how long it takes."""
+        if (waited := self._waiting.pop(connection, None)) is not None:
+            self._reading[connection] = waited
 
     def leave(self, connection: _Connection) -> None:
         """Let go of one."""
-        self._inside.discard(connection)
-        self._silent.pop(connection, None)
+        for those in (self._silent, self._waiting, self._reading):
+            those.pop(connection, None)
+
+    def _make_room(self, those: Mapping[RequestHandler, _Connection]) -> None:
+        longest = next(iter(those.values()))
+        self.leave(longest)
+        # Not within its own beginning, if it is the new one.
+        asyncio.get_running_loop().call_soon(longest.cut_off)
 
 
 class _Connection(RequestHandler):
@@ -150,8 +176,8 @@ class _Handler:
 
     async def __call__(self, request: BaseRequest) -> StreamResponse:
         """Answer one request."""
-        self._room.asked(request.protocol)
         answer = await self._answer(request)
+        self._room.answered(request.protocol)
         response = StreamResponse(status=answer.status, headers=HEADERS)
         if answer.status == 405:
             response.headers["Allow"] = "GET, HEAD"
@@ -170,6 +196,8 @@ class _Handler:
             return text(405, "nothing can be changed here")
         if self._hosts is not None and _host_of(request.headers.get("Host", "")) not in self._hosts:
             return text(421, "this is not the host that you ask for; use its address, or localhost")
+        if request.path not in PROBES and not self._room.asked(request.protocol):
+            return text(503, "too much is asked for at one time; ask again")
         try:
             return await self._site.answer(Question(request.path, request.query, request.headers.get("Accept", "")))
         except Exception:
