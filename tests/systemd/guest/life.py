@@ -134,6 +134,8 @@ def findings_fail(stage: Stage) -> str:
     expect(run("systemctl", "start", unit.name).returncode != 0, "the start did not fail")
     until(lambda: unit.show("ActiveState") == "failed", f"failed, not {unit.show('ActiveState')}")
     finding = unit.wait_said('did you mean "interval"')
+    bad = run("journalctl", "-u", unit.name, "-p", "err", "-o", "cat", "--no-pager").stdout
+    expect(finding in bad, bad)
     until(lambda: run("systemctl", "is-active", "-q", "told.service").returncode == 0, "OnFailure= was called")
     expect(unit.show("NRestarts") == "0" and unit.show("ExecMainStatus") == "78", unit.tail())
     unit.write(config(job("first", to_file("first"))))
