@@ -26,6 +26,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     life.hangup_reloads,
     life.findings_fail,
     life.findings_kept_trying,
+    life.back_off_grows,
     life.state_survives,
     life.root_asks,
     loss.stall_is_replaced,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from tests.systemd.guest.stage import Stage
-from tests.systemd.guest.unit import FAST, Unit, config, expect, job, run, to_file, until
+from tests.systemd.guest.unit import FAST, STEPS_SINCE, Unit, config, expect, job, run, to_file, until, version
 
 GATE: Final = Path("/srv/gate")
 GATED: Final = config(job("gated", '{ kind = "function", call = "gate:save" }'))
@@ -154,6 +155,22 @@ def findings_kept_trying(stage: Stage) -> str:
     unit.write(good)
     until(lambda: unit.running, "it is back")
     return f"back after {unit.show('NRestarts')} tries"
+
+
+def back_off_grows(stage: Stage) -> str:
+    """With examples/back-off.conf the waits grow; where systemd does not know it, they stay as they are."""
+    unit = stage.unit
+    unit.begin(config(job("first", to_file("first"))), Path("/opt/check/examples/back-off.conf").read_text())
+    unit.start()
+    waits = []
+    for _ in range(3):
+        pid = unit.pid
+        os.kill(pid, signal.SIGKILL)
+        unit.again(pid)
+        waits.append(unit.show("RestartUSecNext") or unit.show("RestartUSec"))
+    grows = len(set(waits)) == len(waits)
+    expect(grows == (version() >= STEPS_SINCE), waits)
+    return f"then {', '.join(waits)}"
 
 
 def state_survives(stage: Stage) -> str:
