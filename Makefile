@@ -27,7 +27,7 @@ test: setup ## Run the tests
 	$(BIN)/pytest -m alone
 	@echo "Heavier: make test-systemd, test-image, test-packages, test-browser, test-crash, test-reload, soak; CONTRIBUTING.md"
 
-test-systemd: setup ## Boot a real systemd in a container and try the units in it; as root (3 minutes)
+test-systemd: setup ## Boot a real systemd in a container, try the units and follow the pages in it; as root (3 minutes)
 	$(BIN)/python -m tests.systemd $(if $(SUITE),--suite $(SUITE))
 
 test-crash: setup ## Kill the daemon 200 times at random instants, and a Run at each step; look for what is missing (14 minutes)

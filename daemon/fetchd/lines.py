@@ -19,6 +19,15 @@ _GATHER: Final = 0.01  # seconds the writer lets lines gather: a wake-up for eac
 _REPORT_EVERY: Final = 1.0
 
 
+def journalled(fd: int, journal: str) -> bool:
+    """Return whether ``fd`` leads to journald; ``journal`` is which file does, as $JOURNAL_STREAM says it.
+
+    The variable alone says little: whatever a service starts inherits it, also where its stderr leads elsewhere.
+    """
+    stream = os.fstat(fd)
+    return journal == f"{stream.st_dev}:{stream.st_ino}"
+
+
 class LogWriter:
     """A bounded queue of lines and the one thread that writes them; ``dropped`` counts what did not fit."""
 

@@ -19,7 +19,7 @@ from typing import Any, Final, Literal
 import structlog
 from structlog.typing import EventDict
 
-from fetchd.lines import LogWriter
+from fetchd.lines import LogWriter, journalled
 
 Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["auto", "console", "json"]
@@ -246,9 +246,7 @@ def open_log(
     leads to journald, as $JOURNAL_STREAM says it.
     """
     console = format == "console" or (format == "auto" and os.isatty(stream_fd))
-    stream = os.fstat(stream_fd)
-    journalled = journal == f"{stream.st_dev}:{stream.st_ino}"
-    render = Renderer(redact, console=console, colour=colour and console, journal=journalled)
+    render = Renderer(redact, console=console, colour=colour and console, journal=journalled(stream_fd, journal))
     writer = LogWriter(stream_fd, lambda count: render("warning", "log_lines_dropped", {"count": count}))
     log = Log(render, writer)
     log.install(_number(level))

@@ -3,6 +3,9 @@
 ``<!-- file: NAME -->``   the block is a file of that name, which later blocks of its page find
 ``<!-- run -->``          the lines are played, and end well; ``<!-- run: exit 78 -->`` if the last one ends otherwise
 ``<!-- output -->``       what the lines played last have printed; digits count as any digits, ``…`` as anything
+``<!-- machine -->``      the lines are typed into a machine of their own, as root, and end well: ``make test-systemd``;
+                          ``<!-- machine: /etc/… -->`` if the block is a file there
+``<!-- elsewhere: … -->`` the file of the tests that does what the lines say
 ``<!-- other -->``        the block is another program's
 """
 
@@ -17,7 +20,7 @@ from typing import Final
 ROOT: Final = Path(__file__).parents[2]
 DOCS: Final = ROOT / "docs"
 _BLOCK: Final = re.compile(
-    r"^(?:<!-- (?P<mark>file|run|output|other)(?:: (?P<what>[^>]+))? -->\n\n?)?"
+    r"^(?: *<!-- (?P<mark>file|run|output|machine|elsewhere|other)(?:: (?P<what>[^>]+))? -->\n\n?)?"
     r"(?P<indent> *)```(?P<language>\w+)[^\n]*\n(?P<text>.*?)^(?P=indent)```",
     re.MULTILINE | re.DOTALL,
 )

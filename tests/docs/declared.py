@@ -27,7 +27,7 @@ ENVIRONMENT: Final = {
     "HOME": "/home/reader",
 }
 """The variables that a snippet may name."""
-SECRET_FILES: Final = ("secrets/rates_token", "/run/secrets/rates_token")
+SECRET_FILES: Final = ("secrets/rates_token", "/run/secrets/rates_token", "new-token")
 CREDENTIALS: Final = ("rates_token", "shop_secret")
 CERTIFICATES: Final = ("certs/ca.pem", "certs/client.pem", "certs/client.key")
 

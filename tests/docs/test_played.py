@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.book import DOCS, blocks, played
-from tests.docs.declared import API, ENVIRONMENT, api, project
+from tests.docs.declared import API, ENVIRONMENT, api, furnish, project
 from tests.docs.shell import Zygote, free_port, shell
 
 NEEDS = {"django": ("django-command.md", "django-function.md"), "feedparser": ("feeds-and-csv.md",)}
@@ -42,6 +42,7 @@ def test_a_page_can_be_followed(page: Path, zygote: Zygote, upstream: str, tmp_p
             pytest.skip(f"needs the package {package} from the Python index")
     ports = {port: str(free_port()) for port in ("8000", "8001", "9475")}
     project(tmp_path / "shop")
+    furnish(tmp_path)
     places = {"/srv/shop/venv/bin/python": sys.executable, "/srv/shop": str(tmp_path / "shop")}
     with shell(tmp_path, zygote, {API: upstream, **places, **ports}, ENVIRONMENT) as opened:
         for block in blocks(page):

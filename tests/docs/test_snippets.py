@@ -14,16 +14,17 @@ import pytest
 
 from fetchd.cli import main
 from fetchd.config import load
-from tests.docs.book import Block, all_blocks
+from tests.docs.book import DOCS, ROOT, Block, all_blocks
 from tests.docs.declared import furnish
 from tests.docs.shell import lines
+from tests.systemd.pages import PAGES
 
 JOB = '\n[jobs.another]\nurl = "https://api.example.com/"\n'
 
 
 def configurations() -> list[Block]:
     """Return the snippets of fetchd's own configuration; what is a file is played with its page."""
-    return [block for block in all_blocks("toml") if not block.mark]
+    return [block for block in all_blocks("toml") if block.mark in ("", "machine")]
 
 
 def complete(text: str) -> str:
@@ -33,6 +34,26 @@ def complete(text: str) -> str:
         text += JOB
     named = set(re.findall(r'notify = \["(\w+)"\]', text)) - set(data.get("notifiers", ()))
     return text + "".join(f'\n[notifiers.{name}]\nkind = "command"\nargv = ["true"]\n' for name in sorted(named))
+
+
+def test_no_command_is_merely_printed() -> None:
+    """What a reader types is typed by a test, and where that is not this folder's, the page says whose."""
+    assert {block.mark for block in all_blocks("sh")} == {"run", "machine", "elsewhere"}
+    assert not all_blocks("console", "shell", "bash")
+    machine = {block.page for block in all_blocks("sh") if block.mark == "machine"}
+    assert machine == {DOCS / name for name in PAGES}
+    for block in all_blocks("sh"):
+        if block.mark == "elsewhere":
+            place = ROOT / block.what
+            text = "".join(path.read_text() for path in (place.rglob("*.py") if place.is_dir() else [place]))
+            missing = [verb for verb in _verbs(block) if f'"{verb}"' not in text]
+            assert "blocks(" in text or not missing, f"{block}: {block.what} does not do {missing}"
+
+
+def _verbs(block: Block) -> set[str]:
+    """Return the verbs that ``block`` calls; of a group of them, what is called of it."""
+    calls = (shlex.split(call) for line in lines(block.text) for call in re.findall(r"\bfetchd ([a-z][^|&;>]*)", line))
+    return {words[1] if isinstance(main.commands.get(words[0]), click.Group) else words[0] for words in calls}
 
 
 @pytest.mark.parametrize("block", configurations(), ids=str)

@@ -21,7 +21,8 @@ from tests.image.containers import Place
 from tests.image.engine import Engine, EngineError, missing_packages, opened
 from tests.image.looks import build_again, look_at
 from tests.image.network import upstream
-from tests.image.scenes import Report, Stage, played
+from tests.image.page import can_be_built_upon, follows_the_page
+from tests.image.scenes import SCENES, Report, Stage, played
 from tests.image.standin import import_stand_in
 from tests.upstream import ROOT
 
@@ -66,7 +67,8 @@ def _test(engine: Engine, options: argparse.Namespace, report: Report) -> None:
     scenes = engine.folder / "scenes"
     scenes.mkdir()
     with upstream() as network:
-        played(Stage(Place(engine, IMAGE, network.path), network, scenes, report))
+        stage = Stage(Place(engine, IMAGE, network.path), network, scenes, report)
+        played(stage, (*SCENES, follows_the_page, can_be_built_upon))
 
 
 def _options() -> argparse.Namespace:

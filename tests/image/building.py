@@ -17,11 +17,14 @@ LABELS: Final = {
 }
 
 
+def trusted() -> Path:
+    """Return the authorities that this machine trusts, for the steps of a build alone: its proxy may need them."""
+    return Path(os.environ.get("SSL_CERT_FILE") or CERTIFICATES).resolve()
+
+
 def build(engine: Engine, context: Path, base: str, name: str) -> str:
     """Build the image called ``name`` from ``context``, with the date EPOCH on everything; return its id."""
     values = {"BASE": base, "SOURCE_DATE_EPOCH": str(EPOCH), **{key.upper(): value for key, value in LABELS.items()}}
-    # For the steps of the build alone: the authorities that this machine trusts, which its proxy may need.
-    trusted = Path(os.environ.get("SSL_CERT_FILE") or CERTIFICATES).resolve()
     engine.call(
         "buildah",
         "build",
@@ -30,7 +33,7 @@ def build(engine: Engine, context: Path, base: str, name: str) -> str:
         "--format=docker",
         "--layers=false",
         f"--timestamp={EPOCH}",
-        f"--volume={trusted}:{CERTIFICATES}:ro",
+        f"--volume={trusted()}:{CERTIFICATES}:ro",
         *build_arguments(values),
         f"--tag={name}",
         str(context),

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -283,9 +284,9 @@ SCENES: Final = (
 )
 
 
-def played(stage: Stage) -> None:
-    """Play all the scenes; one that cannot be played to its end fails, and the next one begins."""
-    for scene in SCENES:
+def played(stage: Stage, scenes: Iterable[Callable[[Stage], None]]) -> None:
+    """Play the scenes; one that cannot be played to its end fails, and the next one begins."""
+    for scene in scenes:
         try:
             scene(stage)
         except (EngineError, OSError, subprocess.SubprocessError) as error:

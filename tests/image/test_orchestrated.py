@@ -13,10 +13,12 @@ import pytest
 import yaml
 
 from fetchd.config import Config, load
+from tests.docs.book import all_blocks
 from tests.image.dockerfile import stages_of
 
 ROOT: Final = Path(__file__).parents[2]
-KUBERNETES: Final = "1.30"
+KUBERNETES: Final = ("1.30", "1.37")
+"""Old and new: a key that one has and the other has not is no key to be shipped."""
 OBJECTS: Final = sorted((ROOT / "kubernetes").glob("*.yaml"))
 STATUS: Final = ["fetchd", "status", "--quiet"]
 CLOSING: Final = 10
@@ -119,7 +121,25 @@ def test_kubernetes_knows_every_key(path: Path) -> None:
         assert document["apiVersion"] == "monitoring.coreos.com/v1"
         assert set(document["spec"]) == {"selector", "podMetricsEndpoints"}
         return
-    kubernetes_validate.validate(document, KUBERNETES, strict=True)
+    for version in KUBERNETES:
+        kubernetes_validate.validate(document, version, strict=True)
+
+
+def test_kubernetes_knows_what_the_page_shows() -> None:
+    """A reader copies the parts that matter into a deployment of theirs."""
+    (block,) = (block for block in all_blocks("yaml") if block.page.name == "containers.md")
+    shown = yaml.safe_load(block.text)
+    whole = read("kubernetes/deployment.yaml")
+    ours, theirs = whole["spec"], shown["spec"]
+    theirs["selector"] = ours["selector"]
+    theirs["template"]["metadata"] = ours["template"]["metadata"]
+    theirs["template"]["spec"]["volumes"] = ours["template"]["spec"]["volumes"]
+    for version in KUBERNETES:
+        kubernetes_validate.validate({**whole, "spec": theirs}, version, strict=True)
+    for key in ("replicas", "strategy"):
+        assert theirs[key] == ours[key]
+    grace = "terminationGracePeriodSeconds"
+    assert theirs["template"]["spec"][grace] == ours["template"]["spec"][grace]
 
 
 def test_a_pod_gets_no_more_than_is_needed(pod: Document, container: Document) -> None:

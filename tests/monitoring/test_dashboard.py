@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from fetchd.errors import Reason
 from fetchd.run import Outcome
 from fetchd.watch import Result
+from tests.docs.book import all_blocks
 from tests.monitoring.promql import Selector, read
 from tests.monitoring.shipped import dashboard, rules, targets
 from tests.test_metrics import CONTRACT
@@ -52,6 +53,9 @@ def expressions() -> Iterator[tuple[str, str]]:
         yield annotation["name"], annotation["expr"]
     for rule in rules():
         yield rule["alert"], rule["expr"]
+    for block in all_blocks("promql"):
+        for expression in block.text.split("\n\n"):
+            yield str(block), expression
 
 
 def wrong(selector: Selector) -> list[str]:

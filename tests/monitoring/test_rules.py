@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import pytest
+import yaml
 
 from fetchd.cli import main
 from fetchd.config.model import Daemon
+from tests.docs.book import all_blocks
 from tests.monitoring.promql import read
 from tests.monitoring.shipped import FOLDER, document, rules
 from tests.monitoring.test_dashboard import KNOWN
@@ -50,6 +52,12 @@ def test_prometheus_takes_them(arguments: list[str]) -> None:
     """Its own tool reads the example and the rules, and plays what alerts_test.yml tells: in time, not before."""
     done = subprocess.run(["promtool", *arguments], cwd=FOLDER, capture_output=True, text=True, timeout=25, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_page_scrapes_as_the_example_does() -> None:
+    """What a reader copies is what Prometheus's own tool has read above."""
+    (shown,) = (block.text for block in all_blocks("yaml") if block.page.name == "prometheus.md")
+    assert yaml.safe_load(shown) == {"scrape_configs": document("prometheus.yml")["scrape_configs"]}
 
 
 def test_each_alert_is_there() -> None:

@@ -39,9 +39,9 @@ def ask(daemon: Daemon, *arguments: str) -> tuple[int, str, str]:
 
 @contextmanager
 def asking(daemon: Daemon, *arguments: str, stderr: int = subprocess.PIPE) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a verb beside the test."""
+    """Run a verb beside the test; if at a terminal, then at one that can draw, whatever the tests themselves run at."""
     command = [sys.executable, "-m", "fetchd", *arguments, "-c", str(daemon.config)]
-    environment = {**os.environ, "PYTHONPATH": PATHS}
+    environment = {**os.environ, "PYTHONPATH": PATHS, "TERM": "xterm"}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=stderr) as process:
         yield process
 

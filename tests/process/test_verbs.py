@@ -52,6 +52,20 @@ url = "ftp://127.0.0.1/"
     assert not (tmp_path / "state").exists()
 
 
+def test_the_journal_is_told_that_findings_are_errors(tmp_path: Path) -> None:
+    """``journalctl -p warning`` is where one looks for why the service does not start; elsewhere no mark is wanted."""
+    path = write(tmp_path, '[jobs.a]\nurl = "ftp://127.0.0.1/"\n')
+    with (tmp_path / "log").open("w") as log:
+        stream = os.fstat(log.fileno())
+        for journal in (f"{stream.st_dev}:{stream.st_ino}", "1:2"):
+            command = [sys.executable, "-m", "fetchd", "run", "-c", path]
+            environment = {**os.environ, "JOURNAL_STREAM": journal}
+            assert subprocess.run(command, stderr=log, env=environment, timeout=30, check=False).returncode == 78
+    marked, plain = (tmp_path / "log").read_text().splitlines()
+    assert marked == f"<3>{plain}"
+    assert plain.startswith(f"{path}:4: jobs.a.url: ")
+
+
 def test_once_runs_a_job_and_says_how_it_ended(tmp_path: Path, upstream: UpstreamProcess) -> None:
     """Exit status 0 with the result delivered, 1 with the reason, 78 for a job that is not there."""
     path = write(

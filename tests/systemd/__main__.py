@@ -19,7 +19,7 @@ from typing import Final
 from tests.systemd import cgroups
 from tests.systemd.machine import PYTHONS, ROOT, Machine
 
-PATIENCE: Final = 240.0
+PATIENCE: Final = 420.0
 PROGRAMS: Final = {"systemd-nspawn": "systemd-container", "mmdebstrap": "mmdebstrap"}
 SHOWN: Final = ("CHECK ", "INFO ", "END ")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from tests.systemd import cgroups
+from tests.systemd import cgroups, pages
 
 ROOT: Final = Path(__file__).parents[2]
 PYTHONS: Final = {"bookworm": "3.11", "trixie": "3.13"}
@@ -19,6 +20,11 @@ PYTHONS: Final = {"bookworm": "3.11", "trixie": "3.13"}
 PACKAGES: Final = ("systemd", "systemd-sysv", "dbus", "python3", "python3-venv")
 """No procps: a reload must not need /bin/kill."""
 LEFT_OUT: Final = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*")
+SOURCE: Final = (
+    *("daemon", "man", "requirements", "systemd"),
+    *("pyproject.toml", "README.md", "LICENSE", "config.example.toml"),
+)
+"""What an install needs of the source, and what the pages name."""
 VENV: Final = "opt/fetchd"
 CHECK: Final = "opt/check"
 RESULT: Final = f"{CHECK}/result.txt"
@@ -58,7 +64,7 @@ class Machine:
     def fill(self, lock: Path) -> None:
         """Install Debian, what ``lock`` names, our wheel and our units."""
         key = _key(self._suite, *PACKAGES)
-        ready = self._kept("ready", key, lock.read_text())
+        ready = self._kept("ready", key, lock.read_text(), "with wheels")
         if ready.exists():
             self._unpack(ready)
         else:
@@ -103,7 +109,6 @@ class Machine:
         shutil.copy(lock, wheels / "lock.txt")
         self._inside(["/usr/bin/python3", "-m", "venv", f"/{VENV}"])
         self._install("--require-hashes", "-r", "/opt/wheels/lock.txt")
-        shutil.rmtree(wheels)
 
     def _install_ours(self) -> None:
         wheels = self.root / "opt/wheels"
@@ -116,6 +121,20 @@ class Machine:
         shutil.copytree(ROOT / "systemd/examples", self.root / CHECK / "examples")
         guest = "tests/systemd/guest"
         shutil.copytree(ROOT / guest, self.root / CHECK / guest, ignore=shutil.ignore_patterns("__pycache__"))
+        self._place_source()
+
+    def _place_source(self) -> None:
+        """Place what the pages are followed with: the source, and an index that needs no network."""
+        source = self.root / pages.SOURCE.lstrip("/")
+        for name in SOURCE:
+            found = ROOT / name
+            if found.is_dir():
+                shutil.copytree(found, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                source.mkdir(exist_ok=True)
+                shutil.copy(found, source)
+        (self.root / "etc/pip.conf").write_text("[global]\nno-index = true\nfind-links = /opt/wheels\n")
+        (self.root / CHECK / "pages.json").write_text(json.dumps(pages.scripts()))
 
     def _install(self, *what: str) -> None:
         pip = [f"/{VENV}/bin/pip", "--quiet", "--disable-pip-version-check", "install", "--no-index"]

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.systemd.guest.unit import NEWER
+
 SYSTEMD = Path(__file__).parents[2] / "systemd"
 UNITS = [SYSTEMD / "fetchd.service", SYSTEMD / "fetchd@.service"]
 EXAMPLES = sorted((SYSTEMD / "examples").glob("*.conf"))
@@ -61,7 +63,8 @@ def test_units_are_known_to_systemd(unit: Path, tmp_path: Path) -> None:
     if name != unit.name:
         shutil.copy(unit, tmp_path / name)
     said = analyzed("verify", "--man=no", str(tmp_path / name))
-    assert not [line for line in said.splitlines() if "fetchd is not executable" not in line]
+    passed_over = ("fetchd is not executable", *NEWER)
+    assert not [line for line in said.splitlines() if not any(words in line for words in passed_over)]
 
 
 @needs_systemd

@@ -77,7 +77,7 @@ def errors_as_status(verb: Callable[..., int | None]) -> Callable[..., None]:
         try:
             sys.exit(verb(*args, **options) or 0)
         except FetchdError as error:
-            click.echo(str(error), err=True)
+            _complain(str(error))
             sys.exit(next((code for kind, code in status.items() if isinstance(error, kind)), EXIT_FAILED))
         except OutputError as error:
             _print_nothing_more()
@@ -91,6 +91,14 @@ def errors_as_status(verb: Callable[..., int | None]) -> Callable[..., None]:
             sys.exit(128 + signal.SIGTERM)
 
     return run
+
+
+def _complain(text: str) -> None:
+    """Print ``text`` on stderr; journald is told that it is an error, for ``journalctl -p warning`` to find it."""
+    from fetchd.lines import journalled
+
+    mark = "<3>" if journalled(2, os.environ.get("JOURNAL_STREAM", "")) else ""
+    click.echo("\n".join(mark + line for line in text.splitlines()), err=True)
 
 
 config_option = click.option(

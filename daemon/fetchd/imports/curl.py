@@ -126,7 +126,7 @@ def _cookies(said: Said, wanted: Wanted) -> None:
         wanted.block("--cookie: the cookies of a file are not read")
     texts = [value for value in cookies if "=" in value]
     if texts and wanted.header("cookie") is None and "cookie" not in wanted.removed:
-        wanted.headers.append(("Cookie", ";".join(texts)))
+        wanted.headers.append(("Cookie", "; ".join(texts)))  # RFC 6265; older curls leave the space out
 
 
 def take_header(header: str, wanted: Wanted) -> None:

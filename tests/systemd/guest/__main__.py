@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from tests.systemd.guest import fence, life, loss
+from tests.systemd.guest import documents, fence, life, loss
 from tests.systemd.guest.stage import Stage
 from tests.systemd.guest.unit import WrongError, run
 
@@ -26,6 +26,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     life.hangup_reloads,
     life.findings_fail,
     life.findings_kept_trying,
+    life.back_off_grows,
     life.state_survives,
     life.root_asks,
     loss.stall_is_replaced,
@@ -42,6 +43,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     fence.compiling_command_works,
     fence.few_addresses_are_reached,
     fence.instances_are_apart,
+    documents.documents_can_be_followed,
 )
 
 

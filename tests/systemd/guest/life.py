@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from tests.systemd.guest.stage import Stage
-from tests.systemd.guest.unit import FAST, Unit, config, expect, job, run, to_file, until
+from tests.systemd.guest.unit import FAST, STEPS_SINCE, Unit, config, expect, job, run, to_file, until, version
 
 GATE: Final = Path("/srv/gate")
 GATED: Final = config(job("gated", '{ kind = "function", call = "gate:save" }'))
@@ -134,6 +135,8 @@ def findings_fail(stage: Stage) -> str:
     expect(run("systemctl", "start", unit.name).returncode != 0, "the start did not fail")
     until(lambda: unit.show("ActiveState") == "failed", f"failed, not {unit.show('ActiveState')}")
     finding = unit.wait_said('did you mean "interval"')
+    bad = run("journalctl", "-u", unit.name, "-p", "err", "-o", "cat", "--no-pager").stdout
+    expect(finding in bad, bad)
     until(lambda: run("systemctl", "is-active", "-q", "told.service").returncode == 0, "OnFailure= was called")
     expect(unit.show("NRestarts") == "0" and unit.show("ExecMainStatus") == "78", unit.tail())
     unit.write(config(job("first", to_file("first"))))
@@ -152,6 +155,22 @@ def findings_kept_trying(stage: Stage) -> str:
     unit.write(good)
     until(lambda: unit.running, "it is back")
     return f"back after {unit.show('NRestarts')} tries"
+
+
+def back_off_grows(stage: Stage) -> str:
+    """With examples/back-off.conf the waits grow; where systemd does not know it, they stay as they are."""
+    unit = stage.unit
+    unit.begin(config(job("first", to_file("first"))), Path("/opt/check/examples/back-off.conf").read_text())
+    unit.start()
+    waits = []
+    for _ in range(3):
+        pid = unit.pid
+        os.kill(pid, signal.SIGKILL)
+        unit.again(pid)
+        waits.append(unit.show("RestartUSecNext") or unit.show("RestartUSec"))
+    grows = len(set(waits)) == len(waits)
+    expect(grows == (version() >= STEPS_SINCE), waits)
+    return f"then {', '.join(waits)}"
 
 
 def state_survives(stage: Stage) -> str:

@@ -12,6 +12,10 @@ from typing import Any, Final
 
 PATIENCE: Final = 20.0
 EXAMPLES: Final = Path("/opt/check/examples")
+STEPS_SINCE: Final = 254
+"""The first systemd that knows RestartSteps=."""
+NEWER: Final = ("'RestartSteps'", "'RestartMaxDelaySec'")
+"""What older ones say that they do not know, and pass over."""
 FAST: Final = "[Service]\nRestartSec=500ms\n"
 
 
@@ -40,6 +44,11 @@ def until(reached: Callable[[], Any], what: str, patience: float = PATIENCE) -> 
         expect(time.monotonic() < end, f"not within {patience:g} s: {what}")
         time.sleep(0.1)
     return found
+
+
+def version() -> int:
+    """Return the service manager's."""
+    return int(run("systemctl", "--version").stdout.split()[1])
 
 
 def run(*command: str, patience: float = 60.0, **options: Any) -> subprocess.CompletedProcess[str]:
