@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Final, Protocol
@@ -13,7 +13,8 @@ from typing import Final, Protocol
 import structlog
 
 from fetchd.clock import Clock
-from fetchd.errors import FetchError, Reason, SinkError, StoreError, UserCodeError
+from fetchd.endings import Ending, of_error, overdue, say
+from fetchd.errors import FetchdError, FetchError, Reason, SinkError, StoreError
 from fetchd.job import Job
 from fetchd.live import GIVE_UP_AFTER, Live, LiveRuns, Turn, stack_of
 from fetchd.novelty import Novelty, is_new
@@ -26,23 +27,6 @@ from fetchd.watch import Unwatched, Watcher
 log = structlog.get_logger()
 
 FULL: Final = "as many deliveries are owed, or dead, as its backlog may hold"
-
-_REASON_BY_PHASE: Final = {
-    "pool": Reason.TIMEOUT_POOL,
-    "dns": Reason.DNS,
-    "connect": Reason.TIMEOUT_CONNECT,
-    "write": Reason.TIMEOUT_WRITE,
-    "headers": Reason.TIMEOUT_READ,
-    "body": Reason.TIMEOUT_READ,
-    "auth": Reason.AUTH,
-    "memory": Reason.LOCAL_RESOURCE,
-    "worker": Reason.STARVED,
-    "collect": Reason.COLLECT,
-    "extract": Reason.EXTRACT,
-    "claim": Reason.LOCAL_RESOURCE,
-    "commit": Reason.LOCAL_RESOURCE,
-    "deliver": Reason.SINK,
-}
 
 
 class Source(Protocol):
@@ -76,13 +60,6 @@ class HandOver(Protocol):
         Raises:
             SinkError: a sink did not take it.
         """
-
-
-@dataclass(frozen=True, slots=True)
-class _Ending:
-    outcome: Outcome
-    reason: Reason | None = None
-    message: str = ""
 
 
 class Runner:
@@ -193,10 +170,10 @@ class Runner:
         """Let Runs end by themselves for ``grace`` seconds, then cancel the others and wait a moment for them."""
         await self._live.drain(grace)
 
-    async def _act(self, live: Live) -> _Ending | None:
+    async def _act(self, live: Live) -> Ending | None:
         """Fetch and hand over under the deadline; None where another process has the slot."""
         timer = None
-        ending: _Ending | None
+        ending: Ending | None
         try:
             if skipped := await self._wait_for_turn(live):
                 return skipped
@@ -207,7 +184,7 @@ class Runner:
             while live.task.uncancel():
                 """Take back each request to cancel: it is answered here."""
             why = "its job was removed" if live.removed else "the daemon was stopping"
-            ending = _Ending(Outcome.CANCELLED, Reason.SHUTDOWN, f"cancelled while {why}")
+            ending = Ending(Outcome.CANCELLED, Reason.SHUTDOWN, f"cancelled while {why}")
         finally:
             self._give_place_back(live)
             if timer is not None:
@@ -215,13 +192,10 @@ class Runner:
             live.deadline = None
         # Code that runs on past the deadline without giving way, or swallows its cancellation, ends here as well.
         if live.expired or (timer is not None and self._elapsed(live) > live.job.deadline):
-            phase = live.progress.phase
-            message = f"the deadline of {live.job.deadline:g} s passed in phase {phase}"
-            reason = live.progress.failed or _REASON_BY_PHASE.get(phase.partition(":")[0])
-            return _Ending(Outcome.DEADLINE_EXCEEDED, reason, message)
+            return overdue(live.job.deadline, live.progress)
         return ending
 
-    async def _carry_out(self, live: Live) -> _Ending | None:
+    async def _carry_out(self, live: Live) -> Ending | None:
         """Do what the Run is for, and turn every failure into an ending."""
         job, run, progress = live.job, live.run, live.progress
         try:
@@ -229,23 +203,17 @@ class Runner:
             if not await self._claimed(run):
                 return None
             if is_full(job, self._store.recall(job.name)):
-                return _Ending(Outcome.SKIPPED, Reason.BACKLOG, FULL)
+                return Ending(Outcome.SKIPPED, Reason.BACKLOG, FULL)
             self._watcher.started(run)
             return await self._fetch_and_hand_over(live)
-        except FetchError as error:
-            progress.phase = error.phase or progress.phase
-            return _Ending(Outcome.FETCH_FAILED, error.reason, str(error))
-        except SinkError as error:
-            return _Ending(Outcome.DELIVERY_FAILED, Reason.SINK, str(error))
-        except UserCodeError as error:
-            return _Ending(Outcome.FETCH_FAILED, Reason.COLLECT, str(error))
         except Exception as error:
-            log.exception("internal_error", job=job.name, run=run.id)
-            fetched = progress.phase.startswith(("commit", "deliver"))
-            failed = Outcome.DELIVERY_FAILED if fetched else Outcome.FETCH_FAILED
-            return _Ending(failed, Reason.INTERNAL, f"{type(error).__name__}: {error}")
+            if isinstance(error, FetchError):
+                progress.phase = error.phase or progress.phase
+            elif not isinstance(error, FetchdError):
+                log.exception("internal_error", job=job.name, run=run.id)
+            return of_error(error, progress.phase)
 
-    async def _fetch_and_hand_over(self, live: Live) -> _Ending:
+    async def _fetch_and_hand_over(self, live: Live) -> Ending:
         """Hand over each result as it comes. A sink that does not take one is no reason to leave the others."""
         job, live.progress.phase = live.job, "commit"
         await self._outbox.until_kept(job.name)
@@ -269,7 +237,7 @@ class Runner:
                 outcome = Outcome.SUCCEEDED if new else outcome
         if refused is not None:
             raise refused
-        return _Ending(outcome)
+        return Ending(outcome)
 
     async def _claimed(self, run: Run) -> bool:
         """Take the slot; a store that cannot write it down, which it says itself, is no reason not to fetch."""
@@ -283,7 +251,7 @@ class Runner:
         reason = self._source.held(job)
         return None if reason is Reason.FRESH and not self._outbox.kept(job.name) else reason
 
-    async def _wait_for_turn(self, live: Live) -> _Ending | None:
+    async def _wait_for_turn(self, live: Live) -> Ending | None:
         """Wait for the host's turn; return why the slot is not to be run, if the host has asked for that meanwhile.
 
         It comes before the place: those who wait for one polite host must not take the places of all others.
@@ -295,9 +263,9 @@ class Runner:
         await live.turn.taken()
         if live.by_hand:
             message = self._source.refusal(live.job)
-            return _Ending(Outcome.SKIPPED, Reason.RETRY_AFTER, message) if message else None
+            return Ending(Outcome.SKIPPED, Reason.RETRY_AFTER, message) if message else None
         reason = self._held(live.job)
-        return _Ending(Outcome.SKIPPED, reason) if reason else None
+        return Ending(Outcome.SKIPPED, reason) if reason else None
 
     async def _wait_for_place(self, live: Live) -> None:
         """Wait until fewer Runs than the maximum are under way; the deadline begins after it."""
@@ -334,7 +302,7 @@ class Runner:
         message = (
             f"still alive {GIVE_UP_AFTER:g} s after the deadline of {live.job.deadline:g} s: it ignores cancellation"
         )
-        self._finish(live, _Ending(Outcome.DEADLINE_EXCEEDED, Reason.STUCK, message))
+        self._finish(live, Ending(Outcome.DEADLINE_EXCEEDED, Reason.STUCK, message))
 
     def _give_place_back(self, live: Live) -> None:
         turn, live.turn = live.turn, None
@@ -344,7 +312,7 @@ class Runner:
             live.has_place = False
             self._places.give()
 
-    def _skip(self, live: Live, ending: _Ending) -> Report | None:
+    def _skip(self, live: Live, ending: Ending) -> Report | None:
         """Count the slot of a Run that was not begun; to whoever asked for it by hand, say why."""
         if live.by_hand:
             return Report(live.run, ending.outcome, ending.reason, ending.message)
@@ -352,7 +320,7 @@ class Runner:
         self._slots.skip(live.job.name, live.run.slot, ending.reason)
         return None
 
-    def _finish(self, live: Live, ending: _Ending) -> Report:
+    def _finish(self, live: Live, ending: Ending) -> Report:
         """Keep and log how the Run ended."""
         run, progress, started = live.run, live.progress, live.started
         report = Report(
@@ -371,31 +339,10 @@ class Runner:
             timings=dict(progress.timings),
         )
         self._store.finish(report)
-        _say(report)
+        say(report)
         self._watcher.finished(report)
         self._slots.say(run.job)
         return report
 
     def _elapsed(self, live: Live) -> float:
         return self._clock.monotonic() - live.began
-
-
-def _say(report: Report) -> None:
-    """Write the one canonical line of a Run."""
-    run = report.run
-    fields = {
-        "job": run.job,
-        "run": run.id,
-        "slot": run.slot.isoformat(),
-        "outcome": str(report.outcome),
-        "reason": str(report.reason) if report.reason else None,
-        "status": report.status,
-        "bytes": report.bytes,
-        "attempts": report.attempts,
-        "duration_s": round(report.duration, 4),
-        "lateness_s": round(report.lateness, 4),
-    }
-    if report.outcome.good:
-        log.info("run_finished", **fields)
-    else:
-        log.warning("run_finished", **fields, phase=report.phase, message=report.message)
