@@ -239,7 +239,8 @@ async def test_a_herd_is_admitted_in_small_groups() -> None:
         await starts.until(lambda: len(starts.slots) >= 500)
         watcher.cancel()
     assert max(turns) <= 2 * room.STARTS_A_TURN
-    assert len({slot for _, slot in starts.slots[:500]}) == 1
+    at_one_instant = max(Counter(slot for _, slot in starts.slots).values())
+    assert at_one_instant > 2 * room.STARTS_A_TURN
 
 
 async def test_a_lost_timer_is_noticed_and_mended() -> None:
