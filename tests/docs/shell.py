@@ -22,6 +22,8 @@ from tests.docs.book import ROOT, Block
 PATIENCE: Final = 15.0
 ANYTHING: Final = "…"
 _NUMBER: Final = re.compile(r"\b[0-9a-f]{19}\b|\d(?:[\d.,:]*\d)?")
+_AT_WORK: Final = re.compile(r", running(?: \([\w:.-]+\))?")
+"""What is said of a job beside its state while a Run of it is under way, as one may be at any instant."""
 _PORT: Final = re.compile(r"\b(\d{4,5})\b")
 
 
@@ -201,7 +203,7 @@ def differs(written: str, printed: str) -> str:
 
 
 def _plain(text: str) -> list[str]:
-    lines = (" ".join(_NUMBER.sub("0", line).split()) for line in text.splitlines())
+    lines = (" ".join(_NUMBER.sub("0", _AT_WORK.sub("", line)).split()) for line in text.splitlines())
     return [line for line in lines if line]
 
 

@@ -96,7 +96,7 @@ def test_a_trigger_has_what_is_owed_tried(tmp_path: Path, upstream: UpstreamProc
 
 def test_a_run_under_way_is_waited_for(tmp_path: Path, upstream: UpstreamProcess) -> None:
     """There is one Run of a job at any time; Ctrl-C leaves it to itself, and ``--no-wait`` refuses."""
-    config = job("slow", upstream.url("lat/3"), LONG)
+    config = job("slow", upstream.url("lat/2"), LONG)
     with Daemon(tmp_path, config) as daemon:
         before = upstream.stats()["requests"].get("lat", 0)
         with asking(daemon, "trigger", "slow") as first:
