@@ -293,7 +293,9 @@ def test_backing_off_is_shown_with_its_end() -> None:
 def test_a_host_that_wants_no_request_is_shown_with_its_end() -> None:
     """Its slots are left out, for an hour maybe: somebody will ask why."""
     until = NOW + timedelta(minutes=50)
-    sources = Sources(lambda name: Memory(), dict, Known(lambda name, value: None, {}), held_until=lambda job: until)
+    sources = Sources(
+        lambda name: Memory(), dict, Known(lambda name, value: None, {}), held_until=lambda jobs: {"a": until}
+    )
     board = Board({"a": job("a")}, Path("c"), sources, FakeClock(NOW))
     standing = board.standing("a")
     assert standing is not None
@@ -311,7 +313,7 @@ async def test_a_survey_puts_first_what_somebody_should_see() -> None:
     house.store.pause("paused", True)
     house.board.started(Run("1", "b-well", NOW))
     found = await survey(house.board)
-    assert list(found.looks) == ["failing", "silent", "b-well", "z-well", "paused"]
+    assert list(found.looks()) == ["failing", "silent", "b-well", "z-well", "paused"]
     assert (found.failing, found.overdue, found.paused, found.running) == (1, 2, 1, 1)
 
 
