@@ -81,12 +81,13 @@ class Heartbeat:
                     self._due = due = time.monotonic() + self._beat_every
                     self._on_beat()
                     await asyncio.sleep(self._beat_every)
-                    self._measure(due, time.monotonic())
+                    self.beaten(due, time.monotonic())
             finally:
                 self._due = None
                 faulthandler.cancel_dump_traceback_later()
 
-    def _measure(self, due: float, now: float) -> None:
+    def beaten(self, due: float, now: float) -> None:
+        """Note that the beat that was ``due`` has come."""
         lag = max(0.0, now - due)
         while self._lags and (self._lags[0][0] <= now - _WINDOW):
             self._lags.popleft()

@@ -30,11 +30,13 @@ __all__ = ["Board", "Ending", "Known", "Look", "Recent", "Reload", "Sources", "S
 class Sources:
     """Whom the board asks for what it does not keep itself; none of it waits. ``redact`` takes secrets out.
 
+    ``changed`` are the jobs of which the first two say something else than before; the board takes them out.
     ``held_until`` names those of some jobs whose host has said when it wants to be asked again, and that time.
     """
 
     recall: Recall
     next_slots: Callable[[], Mapping[str, datetime]]
+    changed: Callable[[], Iterable[set[str]]]
     known: Known
     redact: Callable[[str], str] = str
     held_until: Held = lambda _jobs: {}
@@ -74,6 +76,7 @@ class Board(Unwatched):
         self._overdue = Overdue(sources.known.since)
         self._jobs: dict[str, Standing] = {}
         self._running: set[str] = set()
+        self._changed: set[str] = set()
         self._define(jobs)
 
     @property
@@ -107,6 +110,14 @@ class Board(Unwatched):
         standing = self._jobs.get(job)
         return self._sources.held_until([standing.job]).get(job) if standing else None
 
+    def changed(self) -> set[str]:
+        """Return the jobs of which anything may be otherwise than when this was last asked."""
+        found, self._changed = self._changed, set()
+        for others in self._sources.changed():
+            found |= others
+            others.clear()
+        return found
+
     def next_slots(self) -> Mapping[str, datetime]:
         """Return the next slot of each job that has one."""
         return self._sources.next_slots()
@@ -123,14 +134,14 @@ class Board(Unwatched):
 
     def started(self, run: Run) -> None:
         """Note that a Run is under way."""
-        if standing := self._jobs.get(run.job):
+        if standing := self._changing(run.job):
             standing.begin(self._clock.now())
             self._running.add(run.job)
 
     def finished(self, report: Report) -> None:
         """Note how a Run ended."""
         self._running.discard(report.run.job)
-        if standing := self._jobs.get(report.run.job):
+        if standing := self._changing(report.run.job):
             standing.end(report, Ending.of(report, self._sources.redact))
 
     def recall(self, reports: Iterable[Report]) -> None:
@@ -142,7 +153,7 @@ class Board(Unwatched):
         for standing in self._jobs.values():
             standing.failures, standing.failing_since = 0, None
         for report in reports:
-            if standing_of := self._jobs.get(report.run.job):
+            if standing_of := self._changing(report.run.job):
                 standing_of.recall(report, Ending.of(report, self._sources.redact))
         for name, (failures, since) in kept.items():
             if failures > self._jobs[name].failures:
@@ -150,19 +161,19 @@ class Board(Unwatched):
 
     def skipped(self, job: str, slot: datetime, reason: Reason) -> None:
         """Count a slot that found no Run of its own."""
-        if standing := self._jobs.get(job):
+        if standing := self._changing(job):
             standing.skip(reason)
             if reason is Reason.FRESH:  # by the server's own word there is nothing new: that is no silence
                 self._sources.known.spare(job, self._clock.now())
 
     def missed(self, job: str, count: int) -> None:
         """Count slots that were passed over because the loop was late."""
-        if standing := self._jobs.get(job):
+        if standing := self._changing(job):
             standing.miss(count)
 
     def tried(self, delivery: Delivery, result: Result, error: str) -> None:
         """Note what became of one try of a delivery."""
-        standing = self._jobs.get(delivery.job)
+        standing = self._changing(delivery.job)
         if standing is None:
             return
         if result is Result.DELIVERED:
@@ -186,7 +197,7 @@ class Board(Unwatched):
 
     def resumed(self, job: str) -> None:
         """Note that ``job`` is no longer paused: the time that it was does not count as silence."""
-        if standing := self._jobs.get(job):
+        if standing := self._changing(job):
             self._sources.known.restart(job, self._clock.now())
             standing.changes += 1
 
@@ -223,6 +234,11 @@ class Board(Unwatched):
         self._jobs = {name: self._defined(name, job) for name, job in jobs.items()}
         self.table = self._table()
         self._running &= jobs.keys()
+
+    def _changing(self, job: str) -> Standing | None:
+        """Return what is known of ``job``, to be changed; None if there is no such job."""
+        self._changed.add(job)
+        return self._jobs.get(job)
 
     def _table(self) -> Table:
         return Table(self._jobs, self._sources.recall, self._sources.held_until, self._overdue)

@@ -39,6 +39,10 @@ class Look(NamedTuple):
         return _DEAD if self.dead and urgency > _DEAD else urgency
 
 
+UNSEEN: Final = Look(-1, State.NEW, False, False, 0, 0, 0, None, None, None, None)
+"""In the place of a look until there is one."""
+
+
 def look_at(
     standing: Standing, memory: Memory, next_slot: datetime | None, held_until: datetime | None, *, overdue: bool
 ) -> Look:

@@ -73,6 +73,7 @@ class Survey:
 async def survey(board: Board) -> Survey:
     """Look at every job; anew, if there are other ones before the end."""
     now, slots, table = board.now(), board.next_slots(), board.table
+    table.expect(board.changed())
     looked = 0
     for number in range(len(table)):
         looked += table.renew(number, now, slots)

@@ -1,7 +1,8 @@
 """The looks of all jobs, in stretches that stay the same value until something in them changes.
 
-Most of a thousand jobs do nothing between two views of the page. What a look is made of is compared, many jobs at a
-time, with what the one before was made of; whoever shows the jobs goes only through the stretches that are new.
+Most of a thousand jobs do nothing between two views of the page, and only to touch what is known of all of them takes
+longer than all the rest. So those who know something say of which jobs it has changed, and only these are looked at
+again; whoever shows the jobs goes only through the stretches that are new.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from datetime import datetime
 from operator import attrgetter
 from typing import Final
 
-from fetchd.board.look import Look, look_at
+from fetchd.board.look import UNSEEN, Look, look_at
 from fetchd.board.standing import Standing, State
 from fetchd.job import Job
 from fetchd.overdue import NEVER, Overdue
@@ -26,11 +27,9 @@ Recall = Callable[[str], Memory]
 """Returns what the store remembers of a job."""
 Held = Callable[[Iterable[Job]], Mapping[str, datetime]]
 """Returns those of some jobs whose host wants no request before a time that it has named, and that time."""
-_Made = tuple[Memory, int, datetime | None, datetime | None]
-"""What a look is made of: what the store knows, the changes of the standing, the next slot, until when it is held."""
 
-_changes: Final = attrgetter("changes")
 _job: Final = attrgetter("job")
+_next_slot: Final = attrgetter("next_slot")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +69,16 @@ class Sums:
 
 
 class _Kept:
-    """A stretch, what its looks were made of, and up to when that is all there is to each of them, and to the first."""
+    """A stretch, its places to be looked at again, and what nobody tells: until when each look counts, who is held."""
 
-    __slots__ = ("first", "made_of", "shown", "until")
+    __slots__ = ("first", "held", "shown", "stale", "until")
 
     def __init__(self, names: Sequence[str], standings: Sequence[Standing]) -> None:
         self.shown = Stretch(names, standings, (), None)
-        self.made_of: Sequence[_Made | None] = [None] * len(names)
+        self.stale: set[int] = set()
         self.until = [NEVER] * len(names)
         self.first = NEVER
+        self.held: Mapping[str, datetime] = {}
 
 
 class Table:
@@ -91,6 +91,7 @@ class Table:
         names = sorted(standings)
         parts = [names[start : start + LONG] for start in range(0, len(names), LONG)]
         self._kept = [_Kept(part, [standings[name] for name in part]) for part in parts]
+        self._places = {name: number for number, name in enumerate(names)}
         self.sums = Sums()
 
     def __len__(self) -> int:
@@ -101,30 +102,42 @@ class Table:
         """Return all of them, each as it was when it was last looked at."""
         return [kept.shown for kept in self._kept]
 
+    def expect(self, changed: Iterable[str]) -> None:
+        """Look again, at the next time, at those of the jobs that there are."""
+        for name in changed:
+            if (place := self._places.get(name)) is not None:
+                self._kept[place // LONG].stale.add(place % LONG)
+
     def renew(self, number: int, now: datetime, slots: Mapping[str, datetime]) -> int:
         """Look again at those jobs of a stretch that may be otherwise by now; return how many they were."""
         kept = self._kept[number]
         names, standings, before = kept.shown.names, kept.shown.standings, kept.shown.looks
         held = self._held(map(_job, standings))
-        memories, changes = map(self._recall, names), map(_changes, standings)
-        made_of = list(zip(memories, changes, map(slots.get, names), map(held.get, names), strict=True))
-        if made_of == kept.made_of and now < kept.first:
+        if not before:
+            kept.stale.update(range(len(names)))
+        if kept.first <= now:
+            kept.stale.update(place for place, until in enumerate(kept.until) if until <= now)
+        if held != kept.held:
+            kept.stale.update(place for place, name in enumerate(names) if held.get(name) != kept.held.get(name))
+        if not kept.stale:
             return 0
-        looks = dict(enumerate(before))
-        each = zip(made_of, kept.made_of, kept.until, strict=True)
-        stale = [place for place, (new, old, until) in enumerate(each) if new != old or until <= now]
+        stale, kept.stale = kept.stale, set()
+        looks = list(before) or [UNSEEN] * len(names)
         for place in stale:
+            name = names[place]
             if before:
-                self.sums.add(before[place], -1)
-            looks[place], kept.until[place] = self._look(standings[place], made_of[place], now)
+                self.sums.add(looks[place], -1)
+            looks[place], kept.until[place] = self._look(standings[place], slots.get(name), held.get(name), now)
             self.sums.add(looks[place])
-        kept.made_of, kept.first = made_of, min(kept.until)
-        slots_shown = [look.next_slot for look in looks.values() if look.next_slot]
-        kept.shown = Stretch(names, standings, tuple(looks.values()), min(slots_shown, default=None))
+        kept.first, kept.held = min(kept.until), held
+        kept.shown = Stretch(names, standings, looks, min(filter(None, map(_next_slot, looks)), default=None))
         return len(stale)
 
-    def _look(self, standing: Standing, made_of: _Made, now: datetime) -> tuple[Look, datetime]:
-        memory, _, next_slot, held_until = made_of
+    def _look(
+        self, standing: Standing, slot: datetime | None, held_until: datetime | None, now: datetime
+    ) -> tuple[Look, datetime]:
+        """Return how a job is, and up to when, unless something changes."""
+        memory = self._recall(standing.job.name)
         overdue_at = self._overdue.until(standing.job, memory, now)
-        overdue = overdue_at <= now
-        return look_at(standing, memory, next_slot, held_until, overdue=overdue), NEVER if overdue else overdue_at
+        look = look_at(standing, memory, slot, held_until, overdue=overdue_at <= now)
+        return look, NEVER if look.overdue else overdue_at

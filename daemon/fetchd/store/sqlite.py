@@ -125,6 +125,11 @@ class SqliteStore:
         """Why nothing can be written now, "" if something can."""
         return self._writer.unwritable
 
+    @property
+    def changed(self) -> set[str]:
+        """The jobs of which `recall` returns something else than before; the one who shows them takes them out."""
+        return self._remembered.changed
+
     async def load(self) -> None:
         """Read what is answered from memory, and compare the folder of bodies with the rows; once, before all else.
 

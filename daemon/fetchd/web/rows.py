@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Final, NamedTuple
 
 from fetchd.board import Look, Standing
-from fetchd.board.look import RANKS
+from fetchd.board.look import RANKS, UNSEEN
 from fetchd.board.survey import Survey
 from fetchd.board.table import Stretch
 
@@ -26,6 +26,10 @@ class Row(NamedTuple):
     rank: int
     stamp: int
     html: bytes
+
+
+_NONE: Final = Row(UNSEEN, 0, 0, b"")
+"""In the place of a row until there is one."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +88,8 @@ class Rows:
     async def of(self, found: Survey) -> Shown:
         """Return a row for each job that was found.
 
-        Each view has a stamp of its own, so that what is rendered meanwhile for another one is newer than what this one
-        shows, or the same, or older and rendered anew for the next one.
+        Stamps follow each other as the surveys do, so what is rendered meanwhile for another view is newer than what
+        this one shows, and has a later stamp, or it is older, and rendered anew for the next one.
         """
         self._stamp += 1
         stamp = self._stamp
@@ -93,7 +97,7 @@ class Rows:
         for number, stretch in enumerate(found.stretches):
             sheet = self._sheets.get(number)
             if sheet is None or sheet.stretch is not stretch:
-                sheet = self._sheets[number] = await self._sheet(stretch, stamp)
+                sheet = self._sheets[number] = await self._sheet(stretch, sheet, stamp)
             sheets.append(sheet)
         self._sheets = dict(enumerate(sheets))
         if len(self._rows) != found.total:  # some are of jobs that are gone
@@ -102,15 +106,18 @@ class Rows:
             }
         return Shown(stamp, sheets)
 
-    async def _sheet(self, stretch: Stretch, stamp: int) -> Sheet:
-        rows: list[Row] = []
-        for name, standing, look in stretch:
-            row = self._rows.get(name)
-            if row is None or (row.look is not look and row.look != look):
-                html = self._render(standing, look).encode("utf-8", "replace")
-                row = self._rows[name] = Row(look, look.rank, stamp, html)
+    async def _sheet(self, stretch: Stretch, before: Sheet | None, stamp: int) -> Sheet:
+        """Return the rows of a stretch; of those ``before`` it, what is the same stays."""
+        names, standings, looks = stretch.names, stretch.standings, stretch.looks
+        if before is None or before.stretch.names is not names:
+            rows = [self._rows.get(name, _NONE) for name in names]
+        else:
+            rows = list(before.rows)
+        for place, (look, row) in enumerate(zip(looks, rows, strict=True)):
+            if look is not row.look and look != row.look:
+                html = self._render(standings[place], look).encode("utf-8", "replace")
+                rows[place] = self._rows[names[place]] = Row(look, look.rank, stamp, html)
                 self._rendered += 1
                 if self._rendered % RENDERED_A_TURN == 0:
                     await asyncio.sleep(0)
-            rows.append(row)
-        return Sheet(stretch, rows, max(row.stamp for row in rows))
+        return Sheet(stretch, rows, max([row.stamp for row in rows]))
