@@ -25,7 +25,7 @@ ROOT: Final = Path(__file__).parents[1]
 SVG: Final = "{http://www.w3.org/2000/svg}"
 
 
-@pytest.mark.parametrize("module", ["outage", "politeness", "throughput"])
+@pytest.mark.parametrize("module", ["outage", "politeness", "throughput", "views"])
 def test_help(module: str) -> None:
     """What the README names can be called."""
     command = [sys.executable, "-m", f"benchmarks.{module}", "--help"]

@@ -108,7 +108,7 @@ async def test_what_is_known_survives_a_restart(tmp_path: Path) -> None:
     async def started(minutes: int) -> bool:
         clock.advance(60 * minutes)
         async with open_sqlite_store(tmp_path) as store:
-            board = Board(jobs, tmp_path, Sources(store.recall, dict, await Known.load(store)), clock)
+            board = Board(jobs, tmp_path, Sources(store.recall, dict, tuple, await Known.load(store)), clock)
             standing = board.standing("a")
             assert standing is not None
             return board.look(standing, clock.now(), None).overdue
@@ -123,7 +123,9 @@ async def test_failures_survive_a_restart(tmp_path: Path) -> None:
         for _ in range(2):
             store.finish(Report(run, Outcome.FETCH_FAILED, Reason.DNS, started=NOW))
     async with open_sqlite_store(tmp_path) as store:
-        board = Board({"a": job("a")}, tmp_path, Sources(store.recall, dict, await Known.load(store)), FakeClock(NOW))
+        board = Board(
+            {"a": job("a")}, tmp_path, Sources(store.recall, dict, tuple, await Known.load(store)), FakeClock(NOW)
+        )
         standing = board.standing("a")
         assert standing is not None
         found = board.look(standing, NOW, None)
@@ -283,7 +285,7 @@ def test_backing_off_is_shown_with_its_end() -> None:
     """A job that leaves slots out on purpose must not look as if it were forgotten."""
     jobs = {"a": job("a", backoff={"after": 1, "factor": 4.0})}
     memory = Memory(last_slot=NOW, failures=1, failing_since=NOW)
-    sources = Sources(lambda name: memory, dict, Known(lambda name, value: None, {}))
+    sources = Sources(lambda name: memory, dict, tuple, Known(lambda name, value: None, {}))
     board = Board(jobs, Path("c"), sources, FakeClock(NOW))
     standing = board.standing("a")
     assert standing is not None
@@ -293,7 +295,9 @@ def test_backing_off_is_shown_with_its_end() -> None:
 def test_a_host_that_wants_no_request_is_shown_with_its_end() -> None:
     """Its slots are left out, for an hour maybe: somebody will ask why."""
     until = NOW + timedelta(minutes=50)
-    sources = Sources(lambda name: Memory(), dict, Known(lambda name, value: None, {}), held_until=lambda job: until)
+    sources = Sources(
+        lambda name: Memory(), dict, tuple, Known(lambda name, value: None, {}), held_until=lambda jobs: {"a": until}
+    )
     board = Board({"a": job("a")}, Path("c"), sources, FakeClock(NOW))
     standing = board.standing("a")
     assert standing is not None
@@ -311,7 +315,7 @@ async def test_a_survey_puts_first_what_somebody_should_see() -> None:
     house.store.pause("paused", True)
     house.board.started(Run("1", "b-well", NOW))
     found = await survey(house.board)
-    assert list(found.looks) == ["failing", "silent", "b-well", "z-well", "paused"]
+    assert list(found.looks()) == ["failing", "silent", "b-well", "z-well", "paused"]
     assert (found.failing, found.overdue, found.paused, found.running) == (1, 2, 1, 1)
 
 
@@ -350,7 +354,7 @@ def test_a_job_takes_little_memory() -> None:
     tracemalloc.start()
     try:
         again = Board(
-            house.jobs, Path("c"), Sources(house.store.recall, dict, Known(house.store.note, {})), house.clock
+            house.jobs, Path("c"), Sources(house.store.recall, dict, tuple, Known(house.store.note, {})), house.clock
         )
         house.board = again
         rounds(RECENT + 5)

@@ -171,6 +171,16 @@ async def test_lag_is_the_worst_of_the_last_minute(tmp_path: Path) -> None:
     assert heart.lag > 0.1
 
 
+def test_what_a_later_beat_exceeded_is_not_kept(tmp_path: Path) -> None:
+    """The lag is read at each view and each probe: what is left is the longest, then the longest after it."""
+    heart, now = Heartbeat(tmp_path, lambda: None), time.monotonic()
+    for ago, lag in ((70, 0.9), (50, 0.3), (40, 0.1), (30, 0.2), (10, 0.1)):
+        heart.beaten(now - ago - lag, now - ago)
+    assert round(heart.lag, 3) == 0.3
+    heart.beaten(now - 0.5, now)
+    assert round(heart.lag, 3) == 0.5
+
+
 async def test_a_failing_hook_ends_the_heart(tmp_path: Path) -> None:
     """A watchdog that is no longer fed must not look alive."""
 

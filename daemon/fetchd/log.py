@@ -313,5 +313,6 @@ def _word(value: Any) -> str:
 
 def printable(text: str, *, keep: str = "") -> str:
     """Return ``text`` with all that a terminal would obey, or that reorders a line, escaped; but for ``keep``."""
-    shown = (c if c.isprintable() or c in keep else c.encode("unicode_escape").decode("ascii") for c in text)
-    return text if text.isprintable() else "".join(shown)
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode("ascii") for c in text)

@@ -119,7 +119,12 @@ async def build(
     config, clock = launch.reading.config, SystemClock()
     known = await Known.load(store)
     sources = Sources(
-        store.recall, lambda: scheduler.next_slots(), known, launch.redact, lambda job: engine.fetcher.held_until(job)
+        store.recall,
+        lambda: scheduler.next_slots(),
+        lambda: (store.changed, scheduler.changed),
+        known,
+        launch.redact,
+        lambda jobs: engine.fetcher.held_until(jobs),
     )
     board = Board(config.jobs, config.path, sources, clock)
     board.recall(await store.recent(RECENT))

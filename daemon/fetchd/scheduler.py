@@ -81,7 +81,7 @@ class Scheduler:
         self._tell_stepped = stepped
         self._known_offset = self._offset()
         self._starts = _Starts(lambda name, slot: start(self._jobs[name], slot))
-        self._slots = MemoryJobStore()
+        self._slots = _Slots()
         self._scheduler = AsyncIOScheduler(
             timezone=UTC, executors={"default": self._starts}, jobstores={"default": self._slots}
         )
@@ -166,9 +166,14 @@ class Scheduler:
         due: datetime | None = self._slots.get_next_run_time()
         return due
 
-    def next_slots(self) -> dict[str, datetime]:
-        """Return the next slot of each job, by its name."""
-        return {armed.id: armed.next_run_time for armed in self._slots.get_all_jobs()}
+    def next_slots(self) -> Mapping[str, datetime]:
+        """Return the next slot of each job, by its name, as it is at each moment."""
+        return self._slots.times
+
+    @property
+    def changed(self) -> set[str]:
+        """The jobs whose next slot is another one than before; the one who shows them takes them out."""
+        return self._slots.changed
 
     async def close(self) -> None:
         """Stop dispatching for good. Runs are not touched: who started them lets them drain."""
@@ -219,6 +224,41 @@ class Scheduler:
 
     def _overlapped(self, event: JobSubmissionEvent) -> None:
         self._skip(self._jobs[event.job_id], event.scheduled_run_times[-1])
+
+
+class _Slots(MemoryJobStore):  # type: ignore[misc]
+    """Knows at each moment when each job is due, and of which that has changed: to ask them all takes its time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.times: dict[str, datetime] = {}
+        self.changed: set[str] = set()
+
+    def add_job(self, job: Any) -> None:
+        """Take a job."""
+        super().add_job(job)
+        self._note(job.id, job.next_run_time)
+
+    def update_job(self, job: Any) -> None:
+        """Take a job whose slot may be another one."""
+        super().update_job(job)
+        self._note(job.id, job.next_run_time)
+
+    def remove_job(self, job_id: str) -> None:
+        """Let go of a job."""
+        super().remove_job(job_id)
+        self.times.pop(job_id, None)
+        self.changed.add(job_id)
+
+    def remove_all_jobs(self) -> None:
+        """Let go of all jobs."""
+        super().remove_all_jobs()
+        self.changed.update(self.times)
+        self.times.clear()
+
+    def _note(self, name: str, slot: datetime) -> None:
+        self.times[name] = slot
+        self.changed.add(name)
 
 
 class _DueSlots(BaseTrigger):  # type: ignore[misc]

@@ -57,16 +57,15 @@ class Heartbeat:
         self._notice_after = notice_after
         self._beat_every = beat_every
         self._due: float | None = None
-        self._lags: deque[tuple[float, float]] = deque(maxlen=round(_WINDOW / beat_every))
+        self._lags: deque[tuple[float, float]] = deque()
+        """When a beat was late, and by how much; none that a later one has exceeded, so the first is the longest."""
 
     @property
     def lag(self) -> float:
         """The longest that a beat was late within the last minute, in seconds; one that is late now included."""
         now = time.monotonic()
-        lags = [lag for at, lag in self._lags if at > now - _WINDOW]
-        if self._due is not None:
-            lags.append(now - self._due)
-        return max([0.0, *lags])
+        longest = next((lag for at, lag in self._lags if at > now - _WINDOW), 0.0)
+        return max(longest, now - self._due) if self._due is not None else longest
 
     async def run(self) -> None:
         """Beat until cancelled.
@@ -82,13 +81,18 @@ class Heartbeat:
                     self._due = due = time.monotonic() + self._beat_every
                     self._on_beat()
                     await asyncio.sleep(self._beat_every)
-                    self._measure(due, time.monotonic())
+                    self.beaten(due, time.monotonic())
             finally:
                 self._due = None
                 faulthandler.cancel_dump_traceback_later()
 
-    def _measure(self, due: float, now: float) -> None:
+    def beaten(self, due: float, now: float) -> None:
+        """Note that the beat that was ``due`` has come."""
         lag = max(0.0, now - due)
+        while self._lags and (self._lags[0][0] <= now - _WINDOW):
+            self._lags.popleft()
+        while self._lags and self._lags[-1][1] <= lag:
+            self._lags.pop()
         self._lags.append((now, lag))
         if lag > self._notice_after:
             log.warning("loop_stalled", state="ended", stalled_s=round(lag, 3))

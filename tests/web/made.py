@@ -59,7 +59,9 @@ class House:
 
     def __post_init__(self) -> None:
         known = Known(self.store.note, {})
-        sources = Sources(self.recall, lambda: self.slots, known, held_until=lambda job: self.held.get(job.name))
+        sources = Sources(
+            self.recall, lambda: self.slots, lambda: [set(self.jobs)], known, held_until=lambda jobs: self.held
+        )
         self.board = Board(self.jobs, Path("/etc/fetchd/config.toml"), sources, self.clock)
         self.health = Health(
             late=lambda: self.late, lag=lambda: 0.0, stuck=lambda: (), unwritable=lambda: self.unwritable

@@ -16,11 +16,11 @@ def drawn(svg: str) -> ElementTree.Element:
 def test_outcomes_differ_in_shape_as_well_as_in_colour() -> None:
     """Red and green look the same to one man in twelve."""
     svg = drawn(charts.recent([(Outcome.SUCCEEDED, 1.0), (Outcome.UNCHANGED, 1.0), (Outcome.FETCH_FAILED, 1.0)]))
-    paths = {path.get("class"): path.get("d") for path in svg}
+    paths = {path.get("class"): path for path in svg}
     assert set(paths) == {"good", "same", "bad"}
-    assert "h4" in str(paths["good"])
-    assert "h2" in str(paths["same"])
-    assert "l-2 4" in str(paths["bad"]), "the triangle"
+    assert paths["good"].get("stroke-width") == "4"
+    assert paths["same"].get("stroke-width") == "2"
+    assert "l-2 4" in str(paths["bad"].get("d")), "the triangle"
 
 
 def test_a_picture_says_what_it_shows() -> None:
@@ -32,7 +32,7 @@ def test_a_picture_says_what_it_shows() -> None:
 
 def test_runs_without_any_duration_are_drawn() -> None:
     """A Run that was cancelled before it began took no time."""
-    assert drawn(charts.recent([(Outcome.CANCELLED, 0.0)])).get("viewBox") == "0 0 150 24"
+    assert drawn(charts.recent([(Outcome.CANCELLED, 0.0)])).get("viewBox") == "0 -24 150 24"
     assert charts.recent([]) == ""
 
 

@@ -14,7 +14,7 @@ from fetchd.sinks.file import FileOptions
 from fetchd.store import Memory
 from fetchd.store.letters import Letter
 from fetchd.watch import Result
-from fetchd.web.templates import breakable
+from fetchd.web.markup import address
 from tests.web.made import NOW, House, job, lane
 
 HOSTILE: Final = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'><svg onload=alert(3)>{{7*7}}<!--rows-->"
@@ -254,8 +254,8 @@ async def test_the_sign_is_green_only_if_there_is_nothing_to_see_to() -> None:
 
 def test_an_address_goes_on_after_a_slash() -> None:
     """Not within a word, and not between its scheme and its host; what is foreign in it stays text."""
-    assert breakable("https://a.test/v1/<b>") == "https://a.test/<wbr>v1/<wbr>&lt;b&gt;"
-    assert breakable("shop.tasks:sync") == "shop.tasks:sync"
+    assert address("https://a.test/v1/<b>") == "https://a.test/<wbr>v1/<wbr>&lt;b&gt;"
+    assert address("shop.tasks:sync") == "shop.tasks:sync"
 
 
 async def test_without_jobs_it_says_what_to_do() -> None:

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import NamedTuple
 
 from fetchd import __version__
-from fetchd.backoff import effective_interval
 from fetchd.board.known import Known
+from fetchd.board.look import Look, look_at
 from fetchd.board.samples import EVERY, Samples, Usage, usage
 from fetchd.board.standing import LONGEST_MESSAGE, Ending, Recent, Standing, State, Trouble
+from fetchd.board.table import Held, Recall, Table
 from fetchd.clock import Clock
 from fetchd.errors import Reason
 from fetchd.job import Job
-from fetchd.overdue import NEVER, Overdue
+from fetchd.overdue import Overdue
 from fetchd.run import Delivery, Report, Run
-from fetchd.shorten import by_number
 from fetchd.store import Memory
 from fetchd.watch import Result, Unwatched
 
@@ -31,14 +30,16 @@ __all__ = ["Board", "Ending", "Known", "Look", "Recent", "Reload", "Sources", "S
 class Sources:
     """Whom the board asks for what it does not keep itself; none of it waits. ``redact`` takes secrets out.
 
-    ``held_until`` is when a job's host wants to be asked again, as it has said.
+    ``changed`` are the jobs of which the first two say something else than before; the board takes them out.
+    ``held_until`` names those of some jobs whose host has said when it wants to be asked again, and that time.
     """
 
-    recall: Callable[[str], Memory]
+    recall: Recall
     next_slots: Callable[[], Mapping[str, datetime]]
+    changed: Callable[[], Iterable[set[str]]]
     known: Known
     redact: Callable[[str], str] = str
-    held_until: Callable[[Job], datetime | None] = lambda _job: None
+    held_until: Held = lambda _jobs: {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,30 +54,6 @@ class Reload:
     at: datetime
     error: str = ""
     failed_at: datetime | None = None
-
-
-class Look(NamedTuple):
-    """A job as it is at one instant. Two looks are the same unless something that is shown has changed."""
-
-    changes: int
-    state: State
-    overdue: bool
-    running: bool
-    failures: int
-    owed: int
-    dead: int
-    next_slot: datetime | None
-    last_success: datetime | None
-    backing_off_until: datetime | None
-    held_until: datetime | None
-
-
-class _Kept(NamedTuple):
-    """A look, what it was made ``of``, and ``until`` when that is all there is to it."""
-
-    of: tuple[Memory, int, datetime | None, datetime | None]
-    until: datetime
-    look: Look
 
 
 class Board(Unwatched):
@@ -98,9 +75,8 @@ class Board(Unwatched):
         self._clock = clock
         self._overdue = Overdue(sources.known.since)
         self._jobs: dict[str, Standing] = {}
-        self._kept: dict[str, _Kept] = {}
-        self._names: Sequence[str] = ()
         self._running: set[str] = set()
+        self._changed: set[str] = set()
         self._define(jobs)
 
     @property
@@ -121,10 +97,6 @@ class Board(Unwatched):
         """Return the jobs' names, in the configuration's order."""
         return list(self._jobs)
 
-    def sorted_jobs(self) -> Sequence[str]:
-        """Return the jobs' names in their own order; a reload makes another list of them."""
-        return self._names
-
     def standing(self, job: str) -> Standing | None:
         """Return what is known of ``job``; None if there is no such job."""
         return self._jobs.get(job)
@@ -141,22 +113,25 @@ class Board(Unwatched):
     def held_until(self, job: str) -> datetime | None:
         """Return when the host of ``job`` wants to be asked again; None if it may be asked, or there is no such job."""
         standing = self._jobs.get(job)
-        return self._sources.held_until(standing.job) if standing else None
+        return self._sources.held_until([standing.job]).get(job) if standing else None
+
+    def changed(self) -> set[str]:
+        """Return the jobs of which anything may be otherwise than when this was last asked."""
+        found, self._changed = self._changed, set()
+        for others in self._sources.changed():
+            found |= others
+            others.clear()
+        return found
 
     def next_slots(self) -> Mapping[str, datetime]:
         """Return the next slot of each job that has one."""
         return self._sources.next_slots()
 
     def look(self, standing: Standing, now: datetime, next_slot: datetime | None) -> Look:
-        """Return how a job is at ``now``: the same look for as long as nothing changes, which most jobs do not do."""
-        memory, held_until = self._sources.recall(standing.job.name), self._sources.held_until(standing.job)
-        of = (memory, standing.changes, next_slot, held_until)
-        kept = self._kept.get(standing.job.name)
-        if kept is None or kept.of != of or not now < kept.until:
-            overdue_at = self._overdue.until(standing.job, memory, now)
-            look = _look(standing, memory, next_slot, held_until, overdue=overdue_at <= now)
-            kept = self._kept[standing.job.name] = _Kept(of, NEVER if look.overdue else overdue_at, look)
-        return kept.look
+        """Return how one job is at ``now``."""
+        job, memory = standing.job, self._sources.recall(standing.job.name)
+        overdue = self._overdue.is_overdue(job, memory, now)
+        return look_at(standing, memory, next_slot, self.held_until(job.name), overdue=overdue)
 
     def overdue_since(self, job: str) -> datetime:
         """Return the instant at which ``job`` becomes, or became, overdue."""
@@ -164,14 +139,14 @@ class Board(Unwatched):
 
     def started(self, run: Run) -> None:
         """Note that a Run is under way."""
-        if standing := self._jobs.get(run.job):
+        if standing := self._changing(run.job):
             standing.begin(self._clock.now())
             self._running.add(run.job)
 
     def finished(self, report: Report) -> None:
         """Note how a Run ended."""
         self._running.discard(report.run.job)
-        if standing := self._jobs.get(report.run.job):
+        if standing := self._changing(report.run.job):
             standing.end(report, Ending.of(report, self._sources.redact))
 
     def recall(self, reports: Iterable[Report]) -> None:
@@ -183,7 +158,7 @@ class Board(Unwatched):
         for standing in self._jobs.values():
             standing.failures, standing.failing_since = 0, None
         for report in reports:
-            if standing_of := self._jobs.get(report.run.job):
+            if standing_of := self._changing(report.run.job):
                 standing_of.recall(report, Ending.of(report, self._sources.redact))
         for name, (failures, since) in kept.items():
             if failures > self._jobs[name].failures:
@@ -191,19 +166,19 @@ class Board(Unwatched):
 
     def skipped(self, job: str, slot: datetime, reason: Reason) -> None:
         """Count a slot that found no Run of its own."""
-        if standing := self._jobs.get(job):
+        if standing := self._changing(job):
             standing.skip(reason)
             if reason is Reason.FRESH:  # by the server's own word there is nothing new: that is no silence
                 self._sources.known.spare(job, self._clock.now())
 
     def missed(self, job: str, count: int) -> None:
         """Count slots that were passed over because the loop was late."""
-        if standing := self._jobs.get(job):
+        if standing := self._changing(job):
             standing.miss(count)
 
     def tried(self, delivery: Delivery, result: Result, error: str) -> None:
         """Note what became of one try of a delivery."""
-        standing = self._jobs.get(delivery.job)
+        standing = self._changing(delivery.job)
         if standing is None:
             return
         if result is Result.DELIVERED:
@@ -227,7 +202,7 @@ class Board(Unwatched):
 
     def resumed(self, job: str) -> None:
         """Note that ``job`` is no longer paused: the time that it was does not count as silence."""
-        if standing := self._jobs.get(job):
+        if standing := self._changing(job):
             self._sources.known.restart(job, self._clock.now())
             standing.changes += 1
 
@@ -237,7 +212,7 @@ class Board(Unwatched):
         self.clock_steps += 1
         self.started_at = min(self.started_at, now - timedelta(seconds=self._clock.monotonic() - self._began))
         self._sources.known.meet(self._jobs, now)
-        self._kept.clear()
+        self.table = self._table()
 
     def usage(self) -> Usage:
         """Return what the process uses now."""
@@ -262,9 +237,16 @@ class Board(Unwatched):
         for name in _others_times(self._jobs.values(), jobs):
             known.restart(name, now)
         self._jobs = {name: self._defined(name, job) for name, job in jobs.items()}
-        self._kept.clear()
-        self._names = sorted(jobs, key=by_number)
+        self.table = self._table()
         self._running &= jobs.keys()
+
+    def _changing(self, job: str) -> Standing | None:
+        """Return what is known of ``job``, to be changed; None if there is no such job."""
+        self._changed.add(job)
+        return self._jobs.get(job)
+
+    def _table(self) -> Table:
+        return Table(self._jobs, self._sources.recall, self._sources.held_until, self._overdue)
 
     def _defined(self, name: str, job: Job) -> Standing:
         standing = self._jobs.get(name)
@@ -275,24 +257,6 @@ class Board(Unwatched):
             standing.job = job
             standing.changes += 1
         return standing
-
-
-def _look(
-    standing: Standing, memory: Memory, next_slot: datetime | None, held_until: datetime | None, *, overdue: bool
-) -> Look:
-    return Look(
-        standing.changes,
-        standing.state(memory, overdue=overdue),
-        overdue,
-        standing.running_since is not None,
-        standing.failures,
-        memory.owed,
-        memory.dead,
-        None if memory.paused else next_slot,
-        memory.last_success,
-        _backing_off_until(standing.job, memory) if memory.failures else None,
-        held_until,
-    )
 
 
 def _others_times(before: Iterable[Standing], jobs: Mapping[str, Job]) -> list[str]:
@@ -306,11 +270,3 @@ def _others_times(before: Iterable[Standing], jobs: Mapping[str, Job]) -> list[s
 
 def _times(job: Job) -> tuple[float, str | None, str, float | None]:
     return job.interval, job.cron, job.timezone, job.overdue_after
-
-
-def _backing_off_until(job: Job, memory: Memory) -> datetime | None:
-    """Return about when a job that fails is tried again; None if it keeps its rhythm."""
-    interval = effective_interval(job, memory.failures)
-    if memory.last_slot is None or interval <= job.interval:
-        return None
-    return memory.last_slot + timedelta(seconds=interval)

@@ -20,6 +20,7 @@ LONGEST_MESSAGE: Final = 500
 """Characters of a message that are remembered; the history has the rest."""
 
 _OUTCOMES: Final = tuple(Outcome)
+_CODES: Final = {outcome: code for code, outcome in enumerate(_OUTCOMES)}
 
 K = TypeVar("K")
 
@@ -72,9 +73,10 @@ class Recent:
 
     def add(self, outcome: Outcome, duration: float) -> None:
         """Take a Run, and let go of the oldest one beyond the bound."""
-        self._outcomes.append(_OUTCOMES.index(outcome))
+        self._outcomes.append(_CODES[outcome])
         self._durations.append(duration)
-        del self._outcomes[:-RECENT], self._durations[:-RECENT]
+        if len(self._outcomes) > RECENT:
+            del self._outcomes[0], self._durations[0]
 
     def runs(self) -> list[tuple[Outcome, float]]:
         """Return them, the oldest first."""

@@ -211,7 +211,7 @@ class Verbs:
 
     async def _tell_jobs(self, reply: Reply) -> None:
         board, runner = self._inside.board, self._inside.runner
-        for name, look in (await survey(board)).looks.items():
+        for name, look in (await survey(board)).looks().items():
             if (standing := board.standing(name)) is not None:
                 await reply.data(_row(standing, look, runner.progress(name)))
         jobs = self._inside.roster.jobs

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 from datetime import datetime
 from typing import Final
 
@@ -77,11 +77,12 @@ class Fetcher:
             return ""
         return str(self._hosts.refusal(name))
 
-    def held_until(self, job: Job) -> datetime | None:
-        """Return when the host of ``job`` wants to be asked again, as it has said; None if it may be asked."""
-        if job.url is None or not self._hosts.remembered:
-            return None
-        return self._hosts.held_until(self._name(job))
+    def held_until(self, jobs: Iterable[Job]) -> dict[str, datetime]:
+        """Return those of ``jobs`` whose host has said when it wants to be asked again, and that time."""
+        if not self._hosts.remembered:
+            return {}
+        found = ((job.name, self._hosts.held_until(self._name(job))) for job in jobs if job.url is not None)
+        return {name: until for name, until in found if until is not None}
 
     def lift(self, job: Job) -> bool:
         """Let the host of ``job`` be asked, whatever time it has named; return whether it had named one."""

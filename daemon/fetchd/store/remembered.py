@@ -21,14 +21,13 @@ SELECT max(coalesce((SELECT max(run) FROM results), ''),
 
 
 class Remembered:
-    """What is known of each job; the loop alone reads and changes it.
-
-    The value of a job stays the same one until it changes: all jobs are asked for at each view of the page.
-    """
+    """What is known of each job; the loop alone reads and changes it."""
 
     def __init__(self) -> None:
         self._memories: dict[str, Memory] = {}
         self.last_run = ""
+        self.changed: set[str] = set()
+        """The jobs of which something else is known than when somebody last took them out."""
 
     def of(self, job: str) -> Memory:
         """Return what is known of ``job``."""
@@ -37,11 +36,12 @@ class Remembered:
     def keep(self, job: str, memory: Memory) -> None:
         """Let ``memory`` be what is known of ``job``."""
         self._memories[job] = memory
+        self.changed.add(job)
 
     def count(self, job: str, counts: Counts) -> None:
         """Note the deliveries of ``job`` that are not made."""
         owed, owed_bytes, dead = counts
-        self._memories[job] = self.of(job)._replace(owed=owed, owed_bytes=owed_bytes, dead=dead)
+        self.keep(job, self.of(job)._replace(owed=owed, owed_bytes=owed_bytes, dead=dead))
 
     def load(self, memories: Mapping[str, Memory], last_run: str) -> None:
         """Know what was read, beside the counts, which may have come before it."""

@@ -131,6 +131,11 @@ class SqliteStore:
         """The newest Run of earlier processes that is known of, "" if none is."""
         return self._remembered.last_run
 
+    @property
+    def changed(self) -> set[str]:
+        """The jobs of which `recall` returns something else than before; the one who shows them takes them out."""
+        return self._remembered.changed
+
     async def load(self) -> None:
         """Read what is answered from memory, and compare the folder of bodies with the rows; once, before all else.
 

@@ -70,7 +70,7 @@ class Api:
         """Return every job, those that somebody should see to first."""
         found = await survey(self._board)
         pieces = [b"["]
-        for number, (name, look) in enumerate(found.looks.items(), start=1):
+        for number, (name, look) in enumerate(found.looks().items(), start=1):
             standing = self._board.standing(name)
             if standing is not None:
                 pieces += [b",\n" if len(pieces) > 1 else b"", encoded(self._job(standing, look))]
@@ -176,7 +176,7 @@ class Api:
 
 def _sums(found: Survey) -> dict[str, int]:
     return {
-        "total": len(found.looks),
+        "total": found.total,
         "failing": found.failing,
         "overdue": found.overdue,
         "paused": found.paused,

@@ -21,6 +21,27 @@ _WIDE: Final = RECENT * _BAR
 _HEIGHT: Final = 24
 _FULL: Final = 18
 """The height of the longest bar; above it there is room for the sign of a failure."""
+_KINDS: Final[Mapping[Outcome, str]] = {
+    outcome: "same" if outcome is Outcome.UNCHANGED else "good" if outcome.good else "bad" for outcome in Outcome
+}
+_ATTRIBUTES: Final[Mapping[str, str]] = {"good": ' stroke-width="4"', "same": ' stroke-width="2"', "bad": ""}
+
+
+def _hollow(high: int) -> str:
+    """Return an outline, from the middle of its foot, and a triangle above it."""
+    inside = f"m1 -1h2v-{high - 2}h-2zm-1 1" if high > 2 else ""
+    return f"m-2 0h4v-{high}h-4z{inside}m0 -{_HEIGHT}h4l-2 4z"
+
+
+# Of a thousand rows the bars are half, so each is a few bytes long, and is looked up rather than made.
+_FEET: Final = [f"M{x * _BAR + 2} 0" for x in range(RECENT)]
+_LINES: Final = [f"v-{max(2, high)}" for high in range(_FULL + 1)]
+_BARS: Final[Mapping[str, Sequence[str]]] = {
+    "good": _LINES,
+    "same": _LINES,
+    "bad": [_hollow(max(2, high)) for high in range(_FULL + 1)],
+}
+"""The bars by kind and height; what is good or the same is a line, as wide as its attribute says."""
 _SAMPLES_WIDE: Final = 288
 _SAMPLES_HIGH: Final = 56
 _RECT: Final = Markup('<rect class="p-{}" x="{}" width="{}" height="10"/>')
@@ -41,39 +62,25 @@ def recent(runs: Sequence[tuple[Outcome, float]]) -> Markup:
     """
     if not runs:
         return Markup("")
-    longest = max(took for _, took in runs) or 1.0
-    paths: dict[str, list[str]] = {}
-    left = (RECENT - len(runs)) * _BAR
-    good = 0
-    for index, (outcome, took) in enumerate(runs):
-        kind = _kind(outcome)
-        good += kind != "bad"
-        high = max(2, round(_FULL * math.sqrt(took / longest)))
-        paths.setdefault(kind, []).append(_bar(kind, left + index * _BAR, high))
-    count = len(runs)
-    label = f"last {words.count(count, 'run')}: {good} good, {count - good} not; longest {words.length(longest)}"
-    drawn = "".join(f'<path class="{kind}" d="{"".join(bars)}"/>' for kind, bars in paths.items())
+    longest = max([took for _, took in runs]) or 1.0
+    scale = _FULL / math.sqrt(longest)
+    kinds = [_KINDS[outcome] for outcome, _ in runs]
+    heights = [round(scale * took**0.5) for _, took in runs]
+    feet, bad = _FEET[RECENT - len(runs) :], kinds.count("bad")
+    label = f"last {words.count(len(runs), 'run')}: {len(runs) - bad} good, {bad} not; longest {words.length(longest)}"
+    drawn = "".join([_path(kind, feet, heights, kinds) for kind in _BARS if kind in kinds])
     # Numbers and words of ours alone, which need no escaping; it comes in each row, and Markup's own format is slow.
     return Markup(  # noqa: S704
-        f'<svg class="recent" role="img" aria-label="{label}" viewBox="0 0 {_WIDE} {_HEIGHT}"'
+        f'<svg class="recent" role="img" aria-label="{label}" viewBox="0 -{_HEIGHT} {_WIDE} {_HEIGHT}"'
         f' width="{_WIDE}" height="{_HEIGHT}">{drawn}</svg>'
     )
 
 
-def _kind(outcome: Outcome) -> str:
-    if outcome is Outcome.UNCHANGED:
-        return "same"
-    return "good" if outcome.good else "bad"
-
-
-def _bar(kind: str, x: int, high: int) -> str:
-    top = _HEIGHT - high
-    if kind == "same":
-        return f"M{x + 1} {top}h2v{high}h-2z"
-    if kind == "good":
-        return f"M{x} {top}h4v{high}h-4z"
-    hollow = f"M{x + 1} {top + 1}h2v{high - 2}h-2z" if high > 2 else ""
-    return f"M{x} {top}h4v{high}h-4z{hollow}M{x} 0h4l-2 4z"
+def _path(kind: str, feet: Sequence[str], heights: Sequence[int], kinds: Sequence[str]) -> str:
+    bars = _BARS[kind]
+    each = zip(feet, heights, kinds, strict=True)
+    drawn = "".join([foot + bars[high] for foot, high, found in each if found == kind])
+    return f'<path class="{kind}"{_ATTRIBUTES[kind]} d="{drawn}"/>'
 
 
 def longest(timings: Mapping[str, float]) -> str:

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from fetchd.board import Board, Ending, Look, Standing, State
 from fetchd.board.samples import EVERY
-from fetchd.board.survey import Survey, rank, survey
+from fetchd.board.survey import Survey, survey
 from fetchd.body import on_disk
 from fetchd.errors import StoreError
 from fetchd.harvest import place_of
@@ -23,7 +23,8 @@ from fetchd.store import Lane
 from fetchd.store.letters import Letter
 from fetchd.web import charts, words
 from fetchd.web.answer import HTML, Answer, Sources
-from fetchd.web.rows import Row, Rows
+from fetchd.web.row import SHOWN, row
+from fetchd.web.rows import Rows, Shown
 
 if TYPE_CHECKING:
     from jinja2 import Environment, Template
@@ -32,8 +33,6 @@ CUT: Final = Markup("<!--rows-->")
 """Stands in a page where the rows come, which are sent as they are kept; no text that was escaped can hold it."""
 RUNS: Final = 50
 LETTERS: Final = 50
-SHOWN: Final = 200
-"""Characters of a message in the table of jobs."""
 PIECES_A_TURN: Final = 300
 """Pieces of a template that are rendered within one turn of the loop; each is a few words long."""
 FORGOTTEN_AFTER: Final = 60.0
@@ -48,8 +47,9 @@ class Pages:
         self._health = health
         self._sources = sources
         self._templates: dict[str, Template] = {}
-        self._charts: tuple[int, list[Markup]] = (-1, [])
-        self._rows = Rows(self._rendered)
+        self._charts: tuple[int, list[tuple[int, Markup]]] = (-1, [])
+        """Of how many samples, the most and the line of each kind."""
+        self._rows = Rows(lambda standing, look: row(standing, look, sources.redact))
         self._born = f"{board.started_at.timestamp():.0f}.{board.pid}"
         self._forget: asyncio.TimerHandle | None = None
 
@@ -64,8 +64,8 @@ class Pages:
         await self._prepared()
         found = await survey(self._board)
         rows = await self._kept(found)
-        page = await self._page("index.html", view=self._view(found), stamp=self._stamp(), cut=CUT)
-        return _filled(page, rows)
+        page = await self._page("index.html", view=self._view(found), stamp=self._stamp(rows), cut=CUT)
+        return _filled(page, rows.pieces())
 
     async def live(self, after: str) -> Answer:
         """Return what has changed since the stamp ``after``: the page's head, and the rows of some jobs or of all."""
@@ -74,8 +74,8 @@ class Pages:
         rows = await self._kept(found)
         born, _, number = after.partition("-")
         known = int(number) if born == self._born and number.isascii() and number.isdigit() else 0
-        page = await self._page("live.html", view=self._view(found), stamp=self._stamp(), cut=CUT, jobs=len(rows))
-        return _filled(page, [row for row in rows if row.stamp > known])
+        page = await self._page("live.html", view=self._view(found), stamp=self._stamp(rows), cut=CUT, jobs=found.total)
+        return _filled(page, rows.newer(known))
 
     async def job(self, standing: Standing, look: Look) -> Answer:
         """Return the page of one job, as far as its parts can be read."""
@@ -139,29 +139,14 @@ class Pages:
                 await asyncio.sleep(0)
         return "".join(pieces)
 
-    async def _kept(self, found: Survey) -> list[Row]:
+    async def _kept(self, found: Survey) -> Shown:
         if self._forget is not None:
             self._forget.cancel()
         self._forget = asyncio.get_running_loop().call_later(FORGOTTEN_AFTER, self._rows.clear)
-        return await self._rows.of(self._board, found)
+        return await self._rows.of(found)
 
-    def _stamp(self) -> str:
-        return f"{self._born}-{self._rows.stamp}"
-
-    def _rendered(self, standing: Standing, look: Look) -> str:
-        last = standing.last
-        bad = last is not None and not last.outcome.good
-        return self._templates["row.html"].render(
-            name=standing.job.name,
-            source=self._sources.redact(standing.job.source),
-            look=look,
-            rank=rank(look),
-            sign=words.SIGNS[look.state],
-            last=last,
-            message=self._sources.redact(last.message)[:SHOWN] if last and bad else "",
-            since=standing.failing_since,
-            chart=charts.recent(standing.recent.runs()),
-        )
+    def _stamp(self, shown: Shown) -> str:
+        return f"{self._born}-{shown.stamp}"
 
     def _notices(self) -> dict[str, Any]:
         """Return what is wrong with the daemon itself: whatever a page shows may be old then."""
@@ -181,7 +166,7 @@ class Pages:
             "headline": words.headline(found.states, overdue=found.overdue, dead=found.dead, ready=ready),
             "tone": tone,
             "sign": words.TONES[tone],
-            "total": len(found.looks),
+            "total": found.total,
             "now": found.at,
             "next_slot": found.next_slot,
             "in_flight": words.count(found.running, "run"),
@@ -212,11 +197,13 @@ class Pages:
             ("Runs in flight", samples.in_flight, self._board.in_flight, str),
         )
         if self._charts[0] != samples.taken:
-            charted = [charts.day(values, f"{name} over {over}") for name, values, _, _ in shown]
+            charted = [
+                (max(values, default=0), charts.day(values, f"{name} over {over}")) for name, values, _, _ in shown
+            ]
             self._charts = (samples.taken, charted)
         return [
-            {"name": name, "now": said(now), "most": said(max((*values, now))), "over": over, "chart": chart}
-            for (name, values, now, said), chart in zip(shown, self._charts[1], strict=True)
+            {"name": name, "now": said(now), "most": said(max(most, now)), "over": over, "chart": chart}
+            for (name, _, now, said), (most, chart) in zip(shown, self._charts[1], strict=True)
         ]
 
     def _failure(self, known: Ending | None, runs: Iterable[Report]) -> Ending | None:
@@ -265,9 +252,7 @@ def _kibibytes(count: int) -> str:
     return words.size(count * 1024)
 
 
-def _filled(page: str, rows: Iterable[Row]) -> Answer:
+def _filled(page: str, rows: Iterable[bytes]) -> Answer:
     """Return ``page`` with the rows in their place, in pieces that need not be put together."""
     head, _, tail = page.partition(CUT)
-    return Answer(
-        200, HTML, [head.encode("utf-8", "replace"), *(row.html for row in rows), tail.encode("utf-8", "replace")]
-    )
+    return Answer(200, HTML, [head.encode("utf-8", "replace"), *rows, tail.encode("utf-8", "replace")])

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from fetchd.log import printable
-from fetchd.web import charts, words
+from fetchd.web import charts, markup, words
 
 _FOLDER: Final = Path(__file__).with_name("templates")
+T = TypeVar("T")
 
 
 def environment() -> Environment:
@@ -27,13 +28,13 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters |= {
-        "exact": exact,
-        "stamp": stamp,
+        "exact": _safe(markup.exact),
+        "stamp": _safe(markup.instant),
         "length_of": words.length,
         "size_of": words.size,
         "count_of": words.count,
         "ending_of": words.ending,
-        "breakable": breakable,
+        "breakable": _safe(markup.address),
         "phases_of": charts.phases,
         "longest_of": charts.longest,
     }
@@ -45,22 +46,6 @@ def _visible(value: Any) -> Any:
     return printable(value, keep="\n\t") if type(value) is str else value
 
 
-def breakable(address: str) -> Markup:
-    """Return an address that may go on in another line after each slash, and not within a word."""
-    scheme, mark, rest = printable(address).rpartition("://")
-    return escape(scheme + mark) + Markup("/<wbr>").join(rest.split("/"))
-
-
-def exact(at: datetime) -> Markup:
-    """Return an instant that is shown as it is, also where scripts run."""
-    return _time(at, ' class="exact"')
-
-
-def stamp(at: datetime) -> Markup:
-    """Return an instant for people and, in its attribute, for scripts."""
-    return _time(at)
-
-
-def _time(at: datetime, attributes: str = "") -> Markup:
-    # Put together by hand, for it comes thrice in each row and Markup's own format is slow; digits need no escaping.
-    return Markup(f'<time{attributes} datetime="{at:%Y-%m-%dT%H:%M:%SZ}">{words.clock(at)}</time>')  # noqa: S704
+def _safe(made: Callable[[T], str]) -> Callable[[T], Markup]:
+    """Return ``made`` for templates, which would else escape its HTML."""
+    return lambda value: Markup(made(value))  # noqa: S704

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Final
 
 from fetchd.board import State
@@ -103,11 +102,6 @@ def size(count: float) -> str:
             return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1024
     return f"{count:.1f} GiB"
-
-
-def clock(at: datetime) -> str:
-    """Return an instant, in UTC, without its year."""
-    return f"{at:%d %b %H:%M:%S}"
 
 
 def count(number: int, one: str, many: str = "") -> str:
