@@ -97,8 +97,8 @@ def seen(tmp_path_factory: pytest.TempPathFactory, closed: Outside, names: NameS
         sinks = [{{ kind = "command", argv = ["sh", "-c", "test -e mended || {{ echo no room >&2; exit 1; }}"] }}]
         [jobs.buried]
         url = "{url}/well"
-        interval = "1s"
-        deadline = "900ms"  # one that is cut off before its first try waits for its sink to back off
+        interval = "2s"
+        deadline = "1900ms"  # one that is cut off before its first try waits for its sink to back off
         sinks = [{{ kind = "webhook", url = "{url}/hook", max_attempts = 1 }}]
         [jobs.name-a]
         url = "http://a.good.test:{outside.port}/well"
