@@ -120,7 +120,7 @@ def address_of(process: subprocess.Popen[str]) -> str:
     address, said = "", ""
     for line in process.stderr:
         said += line
-        if found := re.search(r'"Listening on" address=(\S+)', line):
+        if found := re.search(r'"Listening on" (?:.* )?address=(\S+)', line):
             address = found[1]
         if address and "Server is ready" in line:
             return address
