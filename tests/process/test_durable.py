@@ -89,7 +89,8 @@ def test_a_full_backlog_is_said(tmp_path: Path, upstream: UpstreamProcess) -> No
 def test_once_keeps_what_is_owed(tmp_path: Path, upstream: UpstreamProcess) -> None:
     """Run by something else than the daemon, it tries the older ones first, and none is lost."""
     path = tmp_path / "c.toml"
-    path.write_text(f'[daemon]\nstate_dir = "state"\n{config(upstream, tmp_path)}')
+    unhurried = config(upstream, tmp_path).replace('"100ms"', '"9s"').replace('"90ms"', '"8s"')
+    path.write_text(f'[daemon]\nstate_dir = "state"\n{unhurried}')
     for _ in range(2):
         done = fetchd("once", "rates", "-c", str(path), folder=tmp_path)
         assert (done.returncode, "delivery_failed (sink)" in done.stdout) == (1, True)

@@ -19,7 +19,7 @@ import pytest
 
 from tests.process.daemon import PATHS
 
-KILLS: Final = int(os.environ.get("FETCHD_KILLS", "8"))
+KILLS: Final = int(os.environ.get("FETCHD_KILLS", "5"))
 """At how many steps a Run is killed; ``make test-crash`` sets more than there are."""
 JOBS: Final = {
     # A body that goes to a spool file, then to a file of its own, and is one long line.
