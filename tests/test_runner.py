@@ -326,6 +326,19 @@ async def test_random_cancellations_leave_nothing_behind() -> None:
         assert await runner.run(job(), store_slot.replace(hour=turns)) is not None
 
 
+class SlowStore(MemoryStore):
+    """A store whose disk stalls until it is ``released``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.released = asyncio.Event()
+
+    async def commit(self, run: Run, fetched: Fetched, sinks: Sequence[str], now: datetime) -> Sequence[Delivery]:
+        """Keep the result once the disk goes on."""
+        await self.released.wait()
+        return await super().commit(run, fetched, sinks, now)
+
+
 class TestBacklog:
     """A job whose sinks take nothing must not fetch for ever."""
 
@@ -446,22 +459,13 @@ class TestStore:
 
     async def test_a_commit_that_outlasts_the_deadline_is_seen_to_its_end(self) -> None:
         """The Run ends in time and blames the disk; the result is kept, and delivered by the outbox."""
-        release = asyncio.Event()
-
-        class SlowStore(MemoryStore):
-            async def commit(
-                self, run: Run, fetched: Fetched, sinks: Sequence[str], now: datetime
-            ) -> Sequence[Delivery]:
-                await release.wait()
-                return await super().commit(run, fetched, sinks, now)
-
         store, sink = SlowStore(), FakeSink()
         outbox = Outbox(store, targets({"rates": {"file": sink}}), SystemClock())
         runner = Runner(FakeFetcher(succeed), outbox, store, SystemClock(), max_concurrent=1)
         report = await one(runner, job(deadline="50ms"))
         assert (report.outcome, report.reason) == (Outcome.DEADLINE_EXCEEDED, Reason.LOCAL_RESOURCE)
         task = asyncio.create_task(outbox.run())
-        release.set()
+        store.released.set()
         await until(lambda: sink.taken)
         await outbox.drain(0.0)
         task.cancel()
@@ -469,22 +473,14 @@ class TestStore:
 
     async def test_the_next_run_waits_for_a_commit_that_its_predecessor_could_not_wait_for(self) -> None:
         """Else it would fetch what is being kept, from the cursor before it, and deliver it twice."""
-        release = asyncio.Event()
-
-        class SlowStore(MemoryStore):
-            async def commit(
-                self, run: Run, fetched: Fetched, sinks: Sequence[str], now: datetime
-            ) -> Sequence[Delivery]:
-                await release.wait()
-                return await super().commit(run, fetched, sinks, now)
-
+        store = SlowStore()
         fetcher = bringing(fetched(b"1", '"1"'), fetched(b"2", '"2"'))
-        runner, _ = runner_of(fetcher, {"file": FakeSink()}, store=SlowStore())
+        runner, _ = runner_of(fetcher, {"file": FakeSink()}, store=store)
         for hour in (0, 1):
             report = await one(runner, job(deadline="50ms"), hour=hour)
             assert (report.outcome, report.reason) == (Outcome.DEADLINE_EXCEEDED, Reason.LOCAL_RESOURCE)
         assert len(fetcher.validators) == 1
-        release.set()
+        store.released.set()
         assert "queued behind" in (await one(runner, job(deadline="5s"), hour=2)).message
         assert [validators.etag for validators in fetcher.validators] == [None, '"1"']
 

@@ -211,12 +211,13 @@ class Troubles:
         unknown = []
         for key, trouble in list(self.by_key.items()):
             trouble.gone = not is_there(key)
-            if names and trouble.to and not any(name in names for name in trouble.to):
+            left = bool(names and trouble.to) and not any(name in names for name in trouble.to or ())
+            if left:
                 trouble.told = trouble.to = None
-                unknown.append(key)
-            elif trouble.gone and (trouble.told is None or trouble.hushed):
-                unknown.append(key)
-            if key in unknown and (trouble.gone or not trouble.on):
+            elif not (trouble.gone and (trouble.told is None or trouble.hushed)):
+                continue
+            unknown.append(key)
+            if trouble.gone or not trouble.on:
                 del self.by_key[key]
         return unknown
 
